@@ -1,0 +1,1 @@
+"""Protocol adapters. `contract` is what each implements; `registry` finds them."""

@@ -1,0 +1,292 @@
+"""The adapter contract: what a protocol adapter is given, what it gives back, and what it must not do.
+
+An adapter instance owns one link (an OPC UA session, a TCP connection, a serial line) on which many devices may sit. The host
+calls, in this order: the constructor, `connect`, then iterates `items` until it ends or raises, then `disconnect`; after a pause of the host's
+choosing it calls `connect` again on the same object, which keeps its resume state. `close` comes last and once. `ack` may come at any time
+between `connect` and `disconnect`, and for a token of an earlier session, which is then ignored.
+
+An adapter does not decide when to reconnect, log outages, convert units, count, or know MQTT. Library exceptions do not
+cross this contract: what crosses is an `AdapterError`. Trouble of one point is a status of that point, trouble of one device on a
+living link a `DeviceState`; only the loss of the link is an exception.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from schemas.profile import EventClause
+
+# ---------------------------------------------------------------------------------------------------------------- errors
+
+
+class AdapterError(Exception):
+    """Base of what crosses the contract. `reason` is a short stable word, `fix_en`/`fix_zh` say what a person can do."""
+
+    def __init__(self, message: str, *, reason: str, fix_en: str = "", fix_zh: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.fix_en = fix_en
+        self.fix_zh = fix_zh
+
+
+class TransientError(AdapterError):
+    """Weather: connect again, not before `retry_after` seconds if that is given."""
+
+    def __init__(
+        self, message: str, *, reason: str, fix_en: str = "", fix_zh: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, reason=reason, fix_en=fix_en, fix_zh=fix_zh)
+        self.retry_after = retry_after
+
+
+class AuthError(AdapterError):
+    """The device refuses who we are: stop hammering, ask a person (the host tries again seldom)."""
+
+
+class ConfigError(AdapterError):
+    """It cannot work as configured; trying again is useless until the configuration changes."""
+
+
+class WritesDisabledError(AdapterError):
+    """Writes, method calls and acknowledgements are refused: the local configuration does not say `writes: enabled`."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}: this gateway is read-only",
+            reason="writes_disabled",
+            fix_en="Commands to devices are refused in this version.",
+            fix_zh="本版本不允许向设备下发命令。",
+        )
+
+
+# ---------------------------------------------------------------------------------------------------- what it is given
+
+
+class Clock(Protocol):
+    """The host's clock, injected so that tests can set it."""
+
+    def now(self) -> int:
+        """Microseconds since the epoch, UTC; advances monotonically between detected steps of the system clock."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never steps."""
+
+
+class SystemClock:
+    """UTC from a monotonic anchor. `step` moves the anchor when the system clock was stepped (rules: an event, by the host)."""
+
+    def __init__(self) -> None:
+        self._anchor = time.time_ns() - time.monotonic_ns()
+
+    def now(self) -> int:
+        return (self._anchor + time.monotonic_ns()) // 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def drift(self) -> float:
+        """Seconds by which the system clock is ahead of this one: more than a slew means that it was stepped."""
+        return (time.time_ns() - time.monotonic_ns() - self._anchor) / 1e9
+
+    def step(self) -> None:
+        """Takes the system clock's present time as the new anchor."""
+        self._anchor = time.time_ns() - time.monotonic_ns()
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One thing to read. `id` is small and dense within the link (an index into lists); `address` the adapter's own address model."""
+
+    id: int
+    device: str
+    signal: str
+    group: str
+    address: BaseModel
+    type: str
+    """The signal's type (`schemas.model.ValueType`), which an adapter may use to decode."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """A device on the link: its validated settings and profile rules, its points, its event clauses."""
+
+    id: str
+    settings: BaseModel
+    rules: BaseModel
+    groups: dict[str, float]
+    """Group name -> period in seconds."""
+    points: tuple[Point, ...]
+    events: tuple[EventClause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """Everything an adapter instance is given."""
+
+    id: str
+    settings: BaseModel
+    devices: tuple[DeviceSpec, ...]
+    clock: Clock = field(default_factory=SystemClock)
+    writes: bool = False
+
+
+# ---------------------------------------------------------------------------------------------------- what it gives back
+
+
+@dataclass(slots=True)
+class Samples:
+    """Raw values of one device and one group, as columns of equal length, possibly empty (then only `complete_to` matters).
+
+    `received`: gateway time (µs) when the response was complete; one for all. `source_ts`: the device's time for each row (µs), None where
+    it gave none; None as a whole for protocols without times. `server_ts`: the server's own time (µs) as far as known, by which its clock is judged.
+    `status`: unsigned StatusCodes, None = all Good; a bad row's value may hold what arrived. `flags`: `schemas.wire.Flag`, None = all 0.
+    `complete_to`: everything that this device and group sourced up to then (µs) is in this or earlier samples, or unchanged. `token`: for `ack`.
+    """
+
+    device: str
+    group: str
+    received: int
+    points: Sequence[int]
+    values: Sequence[Any]
+    source_ts: Sequence[int | None] | None = None
+    status: Sequence[int] | None = None
+    flags: Sequence[int] | None = None
+    server_ts: int | None = None
+    complete_to: int | None = None
+    token: Hashable | None = None
+
+
+@dataclass(slots=True)
+class DeviceEvent:
+    """An event of a device, with the fields its clause selects. `source_ts` in µs."""
+
+    device: str
+    clause: str
+    received: int
+    source_ts: int | None
+    severity: int
+    message: str = ""
+    event_id: str = ""
+    """The device's own id of the event (hex), empty if it has none."""
+    type: str = ""
+    """The most specific event type, as a NodeId with namespace URI."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    condition: str | None = None
+    state: str | None = None
+    historical: bool = False
+    token: Hashable | None = None
+
+
+@dataclass(slots=True)
+class DeviceState:
+    """A device on a living link came or went. `at` in µs; a down is backdated to the last proof of life."""
+
+    device: str
+    up: bool
+    at: int
+    reason: str = ""
+    fix_en: str = ""
+    fix_zh: str = ""
+
+
+@dataclass(slots=True)
+class Lost:
+    """The adapter knows that something is missing: a recorded gap (`schemas.wire.Cause`). Bounds in µs, `points` None = all of the device."""
+
+    device: str
+    points: Sequence[int] | None
+    start: int
+    end: int
+    cause: str
+    count: int | None = None
+    detail: str = ""
+    token: Hashable | None = None
+
+
+@dataclass(slots=True)
+class PointTrouble:
+    """Something about one point that a person should see in the device's state; None clears it. The status goes with the samples."""
+
+    device: str
+    point: int
+    problem: str | None
+
+
+Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble
+
+
+@dataclass(frozen=True, slots=True)
+class BrowseNode:
+    """One node of a device's address space."""
+
+    node: str
+    path: str
+    name: str
+    node_class: str
+    type: str = ""
+    value: Any = None
+    status: int = 0
+    source_ts: int | None = None
+    has_children: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What an adapter counts for /metrics, since its start."""
+
+    requests: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    overruns: int = 0
+    values: int = 0
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """One link. The class attributes are the pydantic models by which the configuration is validated."""
+
+    protocol: ClassVar[str]
+    LinkSettings: ClassVar[type[BaseModel]]
+    DeviceSettings: ClassVar[type[BaseModel]]
+    Address: ClassVar[type[BaseModel]]
+    Rules: ClassVar[type[BaseModel]]
+
+    def __init__(self, spec: LinkSpec) -> None:
+        """Opens nothing. May be called without a running event loop. Raises ConfigError for what can be seen without a device."""
+
+    async def connect(self) -> None:
+        """Opens the link, once; all devices are then as they are said by the following `DeviceState` items (none means up).
+
+        Raises TransientError, AuthError or ConfigError; leaves nothing open when it raises. Cancellable.
+        """
+
+    def items(self) -> AsyncIterator[Item]:
+        """Yields until the link is lost (TransientError, AuthError) or `disconnect` is called (ends). Never blocks the loop.
+
+        A slow consumer is back-pressure: the adapter keeps its session alive, and what it must skip is a `Lost` with cause overrun.
+        """
+
+    def ack(self, token: Hashable) -> None:
+        """The item with this token is durable. Never blocks, never raises for an unknown token."""
+
+    async def disconnect(self) -> None:
+        """Closes the link, within two seconds. Idempotent; may be called while `items` is being iterated, which then ends."""
+
+    async def read(self, points: Sequence[int]) -> Samples:
+        """Reads these points of one device once, now, on the open link. Raises TransientError when the link is lost."""
+
+    async def write(self, point: int, value: Any) -> None:
+        """Raises WritesDisabledError unless the spec allows writes."""
+
+    def browse(self, node: str | None = None, *, depth: int = 1) -> AsyncIterator[BrowseNode]:
+        """The device's own model, where it has one, from `node` downwards. Raises ConfigError where the protocol has none."""
+
+    def endpoint(self, device: str) -> str:
+        """Where the device is, for people: `opc.tcp://192.168.1.20:4840`, `modbus+tcp://192.168.1.21:502/unit/1`. No secrets."""
+
+    def counters(self) -> Counters:
+        """Running totals."""

@@ -1,0 +1,1 @@
+"""The common data-interchange schema: readings, messages, devices, signals, units, quality, profiles."""

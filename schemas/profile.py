@@ -1,0 +1,245 @@
+"""A profile describes a device type as data: its signals, where each is found, and how it is converted.
+
+A profile is a YAML file; one profile serves many devices. `load_profile` is in `schemas.profiles`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from schemas.model import Duration, Signal, SignalName, Strict, Text, ValueType
+
+# ---------------------------------------------------------------------------------------------------- Modbus addresses
+
+ModbusType = Literal[
+    "bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "string", "bytes",
+]  # fmt: skip
+REGISTERS: dict[str, int] = {
+    "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4,
+}  # fmt: skip
+
+
+def _parse_int(value: Any) -> Any:
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if re.fullmatch(r"0x[0-9a-f]+", text):
+            return int(text, 16)
+        if re.fullmatch(r"\d+", text):
+            return int(text)
+    return value
+
+
+class ModbusAddress(Strict):
+    """Where a value lies in a Modbus device (Modbus Application Protocol V1.1b3 §4.3, §4.4).
+
+    `address` is the zero-based address on the wire; `number` the one-based number that many manuals print. Digits never choose
+    the table: 40001 is not read as "holding register 1"; write `table: holding, number: 1`.
+    """
+
+    table: Literal["coil", "discrete", "input", "holding"]
+    address: int | None = Field(
+        default=None, ge=0, le=65535, description="Zero-based address as on the wire; 0x1000 is understood."
+    )
+    number: int | None = Field(
+        default=None, ge=1, le=65536, description="One-based number as printed in manuals (wire address + 1)."
+    )
+    type: ModbusType = "uint16"
+    order: Literal["ABCD", "BADC", "CDAB", "DCBA"] = Field(
+        default="ABCD",
+        description="Order of the bytes on the wire. CDAB: low word first; BADC: bytes swapped in each word; DCBA: both. "
+        "For 64-bit types the same two choices (words reversed, bytes swapped) are meant.",
+    )
+    length: int | None = Field(default=None, ge=1, le=125, description="Registers of a string or of bytes.")
+    encoding: str = "utf-8"
+    sentinels: dict[int, str] = Field(
+        default_factory=dict,
+        description="Raw register values (unsigned) that mean a fault, each with the name of its StatusCode.",
+    )
+
+    @field_validator("address", "number", mode="before")
+    @classmethod
+    def _hex(cls, value: Any) -> Any:
+        return _parse_int(value)
+
+    @field_validator("sentinels", mode="before")
+    @classmethod
+    def _hex_keys(cls, value: Any) -> Any:
+        return {_parse_int(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _coherent(self) -> ModbusAddress:
+        if (self.address is None) == (self.number is None):
+            raise ValueError(
+                "give `address` (zero-based, as on the wire) or `number` (one-based, as printed), one of the two"
+            )
+        bits = self.table in ("coil", "discrete")
+        if bits and self.type not in ("bool", "uint16"):
+            raise ValueError(f"a {self.table} is one bit: its type is bool, not {self.type}")
+        if not bits and self.type == "bool":
+            raise ValueError("a register is 16 bits: write type uint16 and `bit:` at the signal")
+        if self.type in ("string", "bytes") and self.length is None:
+            raise ValueError(f"type {self.type} needs `length` in registers")
+        if self.wire + self.registers > 65536:
+            raise ValueError(f"address {self.wire} with {self.registers} registers reaches beyond 65535")
+        return self
+
+    @property
+    def wire(self) -> int:
+        """The zero-based address on the wire."""
+        return self.address if self.address is not None else (self.number or 1) - 1
+
+    @property
+    def registers(self) -> int:
+        """How many registers (or bits, in the bit tables) the value takes."""
+        if self.table in ("coil", "discrete"):
+            return 1
+        return REGISTERS.get(self.type, self.length or 1)
+
+
+class ModbusRules(Strict):
+    """What a device type bears. Everything here may be overridden for a device."""
+
+    max_registers: int = Field(default=125, ge=1, le=125, description="Largest read, in registers.")
+    max_bits: int = Field(default=2000, ge=1, le=2000, description="Largest read, in coils or discrete inputs.")
+    max_gap: int = Field(
+        default=16, ge=0, le=124, description="Unused registers that may be read along to save a request."
+    )
+    pause: Duration = Field(default=0.0, description="Rest between two requests to this device.")
+    timeout: Duration = Field(default=1.0, gt=0, description="How long an answer may take.")
+    holes: tuple[tuple[int, int], ...] = Field(
+        default=(), description="Ranges [first, last] of wire addresses that must not be read, in any table.",
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------- OPC UA addresses
+
+_NODE_ID = re.compile(r"(?:(?:nsu=[^;]+|ns=\d+);)?(?:i=\d+|s=.+|g=[0-9a-fA-F-]{36}|b=.+)", re.DOTALL)
+
+
+class OpcUaAddress(Strict):
+    """Where a value lies in an OPC UA server: a NodeId, or a browse path from the device's root.
+
+    `node` is a NodeId with namespace URI (`nsu=http://…;s="DB_Line"."Placed"`; OPC 10000-6 §5.1.12) or index. `path` is a relative path such as
+    `em77:Jobs/em77:ActiveJobValues/em83:JobCycleCounter`; prefixes are those of the profile's `namespaces`; a name that contains / or : is
+    written with & before it (OPC 10000-4 Annex A.2).
+    """
+
+    node: str | None = None
+    path: str | None = None
+    sampling: Duration | None = Field(default=None, description="Sampling interval; the group's period by default.")
+    queue: int | None = Field(default=None, ge=1, le=100_000, description="Server-side queue size.")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> OpcUaAddress:
+        if (self.node is None) == (self.path is None):
+            raise ValueError("give `node` (a NodeId) or `path` (a browse path), one of the two")
+        if self.node is not None and not _NODE_ID.fullmatch(self.node):
+            raise ValueError(
+                f"{self.node!r} is not a NodeId: write nsu=URI;s=NAME, nsu=URI;i=NUMBER, ns=2;s=NAME or i=2258"
+            )
+        return self
+
+
+class OpcUaRules(Strict):
+    """What a profile says of its servers."""
+
+    namespaces: dict[str, str] = Field(default_factory=dict, description="Prefix of a path's names -> namespace URI.")
+    root: str = Field(
+        default="",
+        description="Where the device's paths begin: a NodeId, or a path below Objects in which * matches any characters, "
+        "e.g. di:DeviceSet/em77:IMM_*. Empty: the Objects folder.",
+    )
+
+
+class EventField(Strict):
+    """One field of an event: a select clause (OPC 10000-4 §7.22.3, SimpleAttributeOperand)."""
+
+    path: str = Field(description="Browse path from the event type, e.g. em83:JobCycleCounter or Message.")
+    unit: str = ""
+    type: ValueType | Literal["any"] = "any"
+    description: Text = Text()
+
+
+class EventClause(Strict):
+    """An event type that is subscribed, with its select clauses."""
+
+    name: SignalName
+    type: str = Field(description="NodeId of the event type; its subtypes are included.")
+    notifier: str = Field(default="", description="NodeId or path of the notifier; empty: the Server object.")
+    of_type: str | None = Field(default=None, description="NodeId of the type in the where clause, if not `type`.")
+    kind: Literal["event", "alarm", "record"] = "event"
+    severity: int | None = Field(default=None, ge=1, le=1000, description="Overrides the event's own severity.")
+    fields: dict[str, EventField] = Field(default_factory=dict)
+    description: Text = Text()
+
+
+# ------------------------------------------------------------------------------------------------------------- profile
+
+
+class Group(Strict):
+    """A scan group (Modbus) or a subscription (OPC UA)."""
+
+    period: Duration = Field(default=1.0, gt=0, description="Scan period; OPC UA: publishing interval.")
+
+
+class Source(Strict):
+    """Where the profile's facts come from."""
+
+    document: str
+    version: str = ""
+    page: str = ""
+    note: str = ""
+
+
+class Anchor(Strict):
+    """A value by which a person can tell that the profile fits: `grid/frequency lies between 49 and 51 Hz`."""
+
+    signal: SignalName
+    min: float
+    max: float
+    why: Text = Text()
+
+
+class ProfileSignal(Signal):
+    """A signal with its place in the device."""
+
+    group: str = "default"
+    address: dict[str, Any] = Field(description="Protocol address: see ModbusAddress, OpcUaAddress.")
+
+
+class Profile(Strict):
+    """A device type."""
+
+    profile: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Its name, as devices refer to it.")
+    version: int = Field(default=1, ge=1)
+    protocol: str = Field(description="Name of the adapter: opcua, modbus, or a third party's.")
+    name: Text
+    vendor: str = ""
+    source: Source
+    verified: Literal["none", "simulator", "manual", "hardware"]
+    licence: str
+    anchor: Anchor | None = None
+    groups: dict[str, Group] = Field(default_factory=lambda: {"default": Group()})
+    rules: dict[str, Any] = Field(default_factory=dict, description="Protocol rules: see ModbusRules, OpcUaRules.")
+    signals: tuple[ProfileSignal, ...]
+    events: tuple[EventClause, ...] = ()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Profile:
+        seen: set[str] = set()
+        for signal in self.signals:
+            if signal.name in seen:
+                raise ValueError(f"signal {signal.name} is defined twice")
+            seen.add(signal.name)
+            if signal.group not in self.groups:
+                raise ValueError(f"signal {signal.name}: group {signal.group!r} is not one of {sorted(self.groups)}")
+        if self.anchor is not None and self.anchor.signal not in seen:
+            raise ValueError(f"anchor: signal {self.anchor.signal!r} is not defined")
+        return self
+
+
+BUILT_IN_ADDRESSES: dict[str, type[BaseModel]] = {"modbus": ModbusAddress, "opcua": OpcUaAddress}
+BUILT_IN_RULES: dict[str, type[BaseModel]] = {"modbus": ModbusRules, "opcua": OpcUaRules}

@@ -1,0 +1,407 @@
+"""Each fixture works with a client that is not ours: paho, psycopg, asyncua, pymodbus, plain sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import psutil
+import psycopg
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from tests.servers import needs
+from tests.servers.brokers import BrokerProcess, IotcoreBroker, Mosquitto
+from tests.servers.certificates import CertificateAuthority
+from tests.servers.fault_proxy import FaultProxy
+from tests.servers.postgresql import Postgres
+from tests.servers.processes import HOST, ChildProcess, accepts, free_port, running_children
+from tests.servers.waiting import ConditionNotMet, eventually, eventually_async
+
+# --- waiting, needs, processes -----------------------------------------------------------------------------------
+
+
+def test_eventually_returns_what_the_predicate_gave() -> None:
+    answers = iter([0, None, "there"])
+    assert eventually(lambda: next(answers), 5) == "there"
+
+
+def test_eventually_names_the_condition_and_what_was_last_seen() -> None:
+    with pytest.raises(ConditionNotMet, match=r"^the lamp did not come true within 0\.05 s; last seen: 'off'$"):
+        eventually(lambda: None if time.monotonic() < 0 else _fail("off"), 0.05, what="the lamp")
+
+
+def _fail(text: str) -> None:
+    class Seen(AssertionError):
+        def __repr__(self) -> str:
+            return repr(text)
+
+    raise Seen
+
+
+async def test_eventually_async_takes_plain_functions_and_coroutines_and_lets_the_loop_run() -> None:
+    done = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, done.set)
+
+    async def coroutine() -> str:
+        return "yes" if done.is_set() else ""
+
+    assert await eventually_async(done.is_set, 5)
+    assert await eventually_async(coroutine, 5) == "yes"
+    with pytest.raises(ConditionNotMet):
+        await eventually_async(lambda: False, 0.05)
+
+
+def test_a_missing_need_is_skipped_by_hand_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(needs.PACKAGES, "no-such-program", "no-such-package")
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install no-such-package"):
+        needs.require("no-such-program")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="apt-get install no-such-package"):
+        needs.require("no-such-program")
+
+
+def test_a_process_that_ends_early_is_told_with_its_output() -> None:
+    child = ChildProcess([sys.executable, "-c", "print('the reason'); raise SystemExit(3)"])
+    with pytest.raises(RuntimeError, match=r"ended with 3:\nthe reason"):
+        child.wait_until(lambda: False, 20)
+    assert child not in running_children()
+
+
+def test_a_stopped_process_is_gone_and_its_sockets_closed() -> None:
+    port = free_port()
+    child = ChildProcess([sys.executable, "-m", "http.server", "--bind", HOST, str(port)])
+    child.wait_until(lambda: accepts(port))
+    assert child in running_children()
+    child.stop()
+    assert not child.running
+    assert not accepts(port)
+    assert child not in running_children()
+
+
+def test_chromium_is_there(chromium: Path) -> None:
+    version = subprocess.run([chromium, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("Chromium ")
+
+
+# --- brokers ------------------------------------------------------------------------------------------------------
+
+
+class MqttProbe:
+    """A paho client with its network loop in a thread, and what it saw."""
+
+    def __init__(self, port: int, version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5, **tls: Any) -> None:
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=version)
+        self.reasons: list[str] = []
+        self.messages: list[tuple[str, bytes]] = []
+        self.lost = threading.Event()
+        self.client.on_connect = lambda _c, _u, _f, reason, _p: self.reasons.append(str(reason))
+        self.client.on_message = lambda _c, _u, message: self.messages.append((message.topic, bytes(message.payload)))
+        self.client.on_disconnect = lambda *_: self.lost.set()
+        self._port = port
+        if tls:
+            self.client.tls_set(**tls)
+
+    def open(self) -> str:
+        self.client.connect(HOST, self._port)
+        self.client.loop_start()
+        return eventually(lambda: self.reasons, what="CONNACK")[0]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@contextmanager
+def mqtt_probe(port: int, version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5, **tls: Any) -> Iterator[MqttProbe]:
+    probe = MqttProbe(port, version, **tls)
+    try:
+        yield probe
+    finally:
+        probe.close()
+
+
+def round_trip(port: int, version: MQTTProtocolVersion) -> None:
+    with mqtt_probe(port, version) as probe:
+        assert probe.open() == "Success"
+        probe.client.subscribe("a/#", qos=1)
+        eventually(lambda: probe.client.publish("a/b", b"\x00\xff", qos=1) and probe.messages, what="message back")
+        assert probe.messages[0] == ("a/b", b"\x00\xff")
+
+
+@pytest.mark.parametrize("name", ["mosquitto", "embedded_broker"])
+def test_a_broker_speaks_both_versions_and_survives_a_kill(name: str, request: pytest.FixtureRequest) -> None:
+    broker: BrokerProcess = request.getfixturevalue(name)
+    round_trip(broker.port, MQTTProtocolVersion.MQTTv311)
+    round_trip(broker.v5_port, MQTTProtocolVersion.MQTTv5)
+    with mqtt_probe(broker.v5_port) as probe:
+        probe.open()
+        broker.kill()
+        assert probe.lost.wait(5), "a killed broker ends its connections"
+    assert not accepts(broker.port)
+    broker.start()
+    round_trip(broker.v5_port, MQTTProtocolVersion.MQTTv5)
+    broker.stop()
+    assert not broker.running
+
+
+def test_the_embedded_broker_is_only_on_loopback(embedded_broker: IotcoreBroker) -> None:
+    listening = {c.laddr for c in psutil.Process(embedded_broker.pid).net_connections("tcp") if c.status == "LISTEN"}
+    assert listening == {(HOST, embedded_broker.port), (HOST, embedded_broker.v5_port)}
+
+
+def test_mosquitto_with_passwords_and_acl(mosquitto_factory: Callable[..., Mosquitto]) -> None:
+    acl = "user collect\ntopic write out/#\n\nuser ingest\ntopic read out/#\n"
+    broker = mosquitto_factory(users={"collect": "贯通-1", "ingest": "two"}, acl=acl)
+    with mqtt_probe(broker.port) as anonymous, mqtt_probe(broker.port) as wrong:
+        assert anonymous.open() == "Not authorized"
+        wrong.client.username_pw_set("ingest", "three")
+        assert wrong.open() == "Not authorized"
+    with mqtt_probe(broker.port) as ingest, mqtt_probe(broker.port) as collect:
+        ingest.client.username_pw_set("ingest", "two")
+        assert ingest.open() == "Success"
+        ingest.client.subscribe("#", qos=1)
+        collect.client.username_pw_set("collect", "贯通-1")
+        assert collect.open() == "Success"
+        collect.client.publish("elsewhere", b"x", qos=1)
+        eventually(lambda: collect.client.publish("out/1", b"y", qos=1) and ingest.messages, what="allowed message")
+        assert {topic for topic, _ in ingest.messages} == {"out/1"}
+
+
+def test_mosquitto_over_tls(
+    mosquitto_factory: Callable[..., Mosquitto], certificate_authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    broker = mosquitto_factory(authority=certificate_authority, require_client_certificate=True)
+    client = certificate_authority.issue("collect", client=True)
+    files: dict[str, Any] = {"certfile": str(client.certificate), "keyfile": str(client.key)}
+    with mqtt_probe(broker.port, ca_certs=str(certificate_authority.certificate), **files) as probe:
+        assert probe.open() == "Success"
+    other = CertificateAuthority(tmp_path / "other", "another CA")
+    context = ssl.create_default_context(cafile=other.certificate)
+    with socket.create_connection((HOST, broker.port), timeout=5) as plain, pytest.raises(ssl.SSLCertVerificationError):
+        context.wrap_socket(plain, server_hostname=HOST)
+
+
+def test_mosquitto_with_protocol_limits(mosquitto_factory: Callable[..., Mosquitto]) -> None:
+    broker = mosquitto_factory(settings={"max_packet_size": 1000})
+    with mqtt_probe(broker.port) as probe:
+        probe.open()
+        probe.client.publish("a", b"x" * 2000, qos=1)
+        assert probe.lost.wait(5), "a packet above the limit ends the connection"
+
+
+def test_mosquitto_keeps_retained_messages_when_persistent(mosquitto_factory: Callable[..., Mosquitto]) -> None:
+    broker = mosquitto_factory(persistent=True)
+    with mqtt_probe(broker.port) as probe:
+        probe.open()
+        probe.client.publish("birth", b"1", qos=1, retain=True).wait_for_publish(5)
+    broker.stop()
+    broker.start()
+    with mqtt_probe(broker.port) as probe:
+        probe.open()
+        probe.client.subscribe("birth")
+        eventually(lambda: probe.messages == [("birth", b"1")], what="retained message")
+
+
+# --- PostgreSQL ---------------------------------------------------------------------------------------------------
+
+
+def test_postgres_gives_each_test_a_database_of_its_own(postgres: Postgres, postgres_url: str) -> None:
+    other = postgres.new_database()
+    try:
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute("CREATE TABLE reading (n int)")
+            with connection.cursor().copy("COPY reading FROM STDIN (FORMAT BINARY)") as copy:
+                copy.set_types(["int4"])
+                copy.write_row((42,))
+            assert connection.execute("SELECT n FROM reading").fetchall() == [(42,)]
+            assert connection.info.server_version >= 150_000
+        with psycopg.connect(other) as connection:
+            assert connection.execute("SELECT to_regclass('reading')").fetchone() == (None,)
+    finally:
+        postgres.drop_database(other)
+
+
+def test_postgres_survives_stop_and_kill(postgres_factory: Callable[..., Postgres]) -> None:
+    server = postgres_factory(settings={"max_connections": 7})
+    url = server.new_database()
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SHOW max_connections").fetchone() == ("7",)
+        connection.execute("CREATE TABLE t AS SELECT 1 AS n")
+        connection.commit()
+        connection.execute("INSERT INTO t VALUES (2)")
+        server.kill()
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(url)
+    for mode in ("killed", "immediate", "smart"):
+        if mode != "killed":
+            server.stop(mode)
+        server.start()
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT n FROM t").fetchall() == [(1,)], "the open transaction is rolled back"
+
+
+# --- the proxy that breaks links -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """The port of a server that sends everything back and ends when its client does."""
+    listener = socket.create_server((HOST, 0))
+    threads: list[threading.Thread] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=answer, args=(connection,)))
+            threads[-1].start()
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            try:
+                while data := connection.recv(65_536):
+                    connection.sendall(data)
+            except ConnectionError:
+                return
+
+    server = threading.Thread(target=serve)
+    server.start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    for thread in [server, *threads]:
+        thread.join(5)
+        assert not thread.is_alive(), "the proxy left a connection to its target open"
+
+
+def ask(connection: socket.socket, data: bytes) -> bytes:
+    connection.sendall(data)
+    answer = b""
+    while len(answer) < len(data):
+        more = connection.recv(65_536)
+        if not more:
+            break
+        answer += more
+    return answer
+
+
+@pytest.fixture
+def proxy(echo: int, fault_proxy: Callable[..., FaultProxy]) -> Iterator[FaultProxy]:
+    made = fault_proxy(echo)
+    yield made
+    made.close()  # before the echo server looks for connections that were left
+
+
+def test_the_proxy_forwards_and_counts(proxy: FaultProxy) -> None:
+    data = bytes(range(256)) * 4096
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection:
+        sender = threading.Thread(target=connection.sendall, args=(data,))
+        sender.start()
+        received = b""
+        while len(received) < len(data):
+            received += connection.recv(65_536)
+        sender.join()
+        assert received == data
+        assert proxy.active == 1
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b"", "the end of the stream goes through"
+    eventually(lambda: proxy.active == 0)
+    assert (proxy.connections, proxy.bytes_up, proxy.bytes_down) == (1, len(data), len(data))
+
+
+def test_a_cut_resets_what_is_open_and_nothing_else(proxy: FaultProxy) -> None:
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection:
+        assert ask(connection, b"one") == b"one"
+        proxy.cut()
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+    assert proxy.active == 0
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection:
+        assert ask(connection, b"two") == b"two"
+    assert proxy.connections == 2
+
+
+def test_a_half_open_link_is_silent_and_delivers_late(proxy: FaultProxy) -> None:
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection:
+        assert ask(connection, b"one") == b"one"
+        proxy.half_open()
+        with socket.create_connection((HOST, proxy.port), timeout=0.2) as late:
+            for silent in (connection, late):
+                silent.settimeout(0.2)
+                silent.sendall(b"two")
+                with pytest.raises(TimeoutError):
+                    silent.recv(1)
+            proxy.restore()
+            for restored in (connection, late):
+                restored.settimeout(5)
+                assert restored.recv(3) == b"two"
+
+
+def test_a_half_open_link_can_be_cut(proxy: FaultProxy) -> None:
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection:
+        assert ask(connection, b"one") == b"one"
+        proxy.half_open()
+        connection.sendall(b"lost")
+        proxy.cut()
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+
+def test_a_refusing_proxy_keeps_what_is_open(proxy: FaultProxy) -> None:
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection:
+        assert ask(connection, b"one") == b"one"
+        proxy.refuse()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((HOST, proxy.port), timeout=5)
+        assert ask(connection, b"two") == b"two"
+        proxy.restore()
+        with socket.create_connection((HOST, proxy.port), timeout=5) as again:
+            assert ask(again, b"three") == b"three"
+
+
+def test_a_delay_keeps_the_order_and_is_at_least_what_was_asked(proxy: FaultProxy) -> None:
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection:
+        proxy.delay(0.1)
+        started = time.monotonic()
+        assert ask(connection, b"one") == b"one"
+        assert time.monotonic() - started >= 0.2, "there and back"
+        connection.sendall(b"slow ")
+        eventually(lambda: proxy.bytes_up >= 8)
+        proxy.delay(0)
+        assert ask(connection, b"fast ") == b"slow "
+        assert connection.recv(5) == b"fast "
+
+
+def test_a_target_that_refuses_is_an_ended_connection(fault_proxy: Callable[..., FaultProxy]) -> None:
+    proxy = fault_proxy(free_port())
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection, pytest.raises(ConnectionResetError):
+        connection.recv(1)
+    eventually(lambda: proxy.active == 0)
+
+
+async def test_the_proxy_serves_a_test_that_has_a_loop_of_its_own(proxy: FaultProxy) -> None:
+    reader, writer = await asyncio.open_connection(HOST, proxy.port)
+    writer.write(b"one")
+    assert await reader.readexactly(3) == b"one"
+    proxy.cut()
+    with pytest.raises(ConnectionResetError):
+        await reader.readexactly(1)
+    writer.close()
+    with pytest.raises(ConnectionResetError):
+        await writer.wait_closed()

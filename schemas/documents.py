@@ -1,0 +1,355 @@
+"""YAML documents that people write: read with positions, checked against a model, every problem told at once.
+
+The dialect is YAML 1.2's core schema: `on`, `off`, `yes`, `no`, `2026-11-22` and `1:30` stay texts, only `true` and `false` are truth
+values (YAML 1.2.2 §10.3). A key that is written twice is an error, and so is a tag.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from schemas._explain import explain
+
+M = TypeVar("M", bound=BaseModel)
+Place = Sequence[str | int]
+
+MAX_BYTES = 16 * 1024 * 1024
+"""A configuration file is never larger; what is, is a wrong file."""
+MAX_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a document: where it is, what was found, what is expected, the nearest valid thing, and what to do."""
+
+    file: str
+    path: str
+    line: int | None
+    found: str
+    expected: str
+    nearest: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        text = "".join(f"{part}: " for part in (where, self.path) if part)
+        said = [f"found {self.found}"] if self.found else []
+        said += [f"expected {self.expected}"] if self.expected else []
+        if said:
+            text += ", ".join(said) + ". "
+        if self.nearest:
+            text += f"Did you mean {self.nearest}? "
+        return (text + self.fix).rstrip()
+
+
+class DocumentError(Exception):
+    """A document cannot be used. `problems` holds every mistake in it, in the order of the lines."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = sorted(problems, key=lambda p: (p.file, p.line or 0))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document's data with the line of each of its parts."""
+
+    file: str
+    data: Any
+    _root: yaml.Node | None = None
+    _children: Mapping[int, Mapping[Any, tuple[int, yaml.Node]]] = field(default_factory=dict)
+
+    def line(self, place: Place) -> int | None:
+        """The line (from 1) of the deepest existing part of `place`; None for data that was not read from a file."""
+        if self._root is None:
+            return None
+        node, line = self._root, self._root.start_mark.line + 1
+        for part in place:
+            entry = self._children.get(id(node), {}).get(part)
+            if entry is None:
+                break
+            line, node = entry
+        return line
+
+    def at(self, place: Place) -> Any:
+        """The data at `place`. Raises KeyError or IndexError where there is none."""
+        data = self.data
+        for part in place:
+            data = data[part]
+        return data
+
+    def problem(self, place: Place, *, found: str, expected: str, nearest: str = "", fix: str = "") -> Problem:
+        """A problem at `place` of this document."""
+        return Problem(self.file, path_text(place), self.line(place), found, expected, nearest, fix)
+
+
+def path_text(place: Place) -> str:
+    """`links[0].devices[1].override["cycle/last_time"]` of the parts of a place."""
+    text = ""
+    for part in place:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif re.fullmatch(r"[\w-]+", part):
+            text += f".{part}" if text else part
+        else:
+            text += f'["{part}"]'
+    return text
+
+
+def nearest(word: object, valid: Iterable[object]) -> str:
+    """The valid word that is most like `word`, else an empty string."""
+    names = {str(v).casefold(): str(v) for v in valid}
+    near = difflib.get_close_matches(str(word).casefold(), names, n=1, cutoff=0.55)
+    return names[near[0]] if near else ""
+
+
+# --------------------------------------------------------------------------------------------------------------- reading
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Composes nodes by the core schema of YAML 1.2 (§10.3.2)."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML's own name
+
+
+_TAG = "tag:yaml.org,2002:"
+for _name, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+0123456789."),
+    ("merge", r"<<", "<"),
+):  # fmt: skip
+    _Loader.add_implicit_resolver(
+        _TAG + _name, re.compile(rf"^(?:{_pattern})$"), [c if c != "\0" else "" for c in _first]
+    )
+
+
+class _Builder:
+    """Plain data from nodes, with the line of each key and item; mistakes are collected."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+        self.children: dict[int, dict[Any, tuple[int, yaml.Node]]] = {}
+        self._built: dict[int, Any] = {}
+        self._open: set[int] = set()
+
+    def build(self, node: yaml.Node, place: tuple[str | int, ...]) -> Any:
+        if id(node) in self._built:
+            return self._built[id(node)]
+        if id(node) in self._open:
+            self._problem(node, place, "an alias to the part that contains it", "a document without circles")
+            return None
+        self._open.add(id(node))
+        data: Any
+        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+            data = self._mapping(node, place)
+        elif isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+            data = [self.build(child, (*place, i)) for i, child in enumerate(node.value)]
+            self.children[id(node)] = {i: (c.start_mark.line + 1, c) for i, c in enumerate(node.value)}
+        elif isinstance(node, yaml.ScalarNode):
+            data = self._scalar(node, place)
+        else:
+            data = None
+            self._tag(node, place)
+        self._open.discard(id(node))
+        self._built[id(node)] = data
+        return data
+
+    def _mapping(self, node: yaml.MappingNode, place: tuple[str | int, ...]) -> dict[Any, Any]:
+        data: dict[Any, Any] = {}
+        children: dict[Any, tuple[int, yaml.Node]] = {}
+        merged: list[tuple[yaml.Node, Any]] = []
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _TAG + "merge":
+                merged.append((value_node, self.build(value_node, place)))
+                continue
+            key = self.build(key_node, place) if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None or isinstance(key, float):
+                self._problem(key_node, place, "a key that is no text", "a key such as name:", fix="Quote the key.")
+                continue
+            if isinstance(key, bool):
+                key = str(key_node.value)
+            if key in data:
+                first = children[key][0]
+                self._problem(
+                    key_node, (*place, key), f"the key {key!r} a second time", f"it once (first on line {first})",
+                    fix="Remove one of the two.",
+                )  # fmt: skip
+                continue
+            data[key] = self.build(value_node, (*place, key))
+            children[key] = (line, value_node)
+        self.children[id(node)] = children
+        for merge_node, merge in merged:
+            nodes = merge_node.value if isinstance(merge_node, yaml.SequenceNode) else [merge_node]
+            for source_node, source in zip(nodes, merge if isinstance(merge, list) else [merge], strict=True):
+                if not isinstance(source, dict):
+                    self._problem(source_node, place, "<< with something that is no mapping", "an alias of a mapping")
+                    continue
+                for key, value in source.items():
+                    if key not in data:
+                        data[key] = value
+                        children[key] = self.children[id(source_node)][key]
+        return data
+
+    def _scalar(self, node: yaml.ScalarNode, place: tuple[str | int, ...]) -> Any:
+        text = str(node.value)
+        try:
+            match node.tag.removeprefix(_TAG):
+                case "str" | "merge":
+                    return text
+                case "null":
+                    return None
+                case "bool":
+                    return text.lower() == "true"
+                case "int":
+                    return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+                case "float":
+                    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        except ValueError:
+            self._problem(node, place, repr(text[:60]), f"a value of the tag {node.tag}")
+            return None
+        self._tag(node, place)
+        return None
+
+    def _tag(self, node: yaml.Node, place: tuple[str | int, ...]) -> None:
+        self._problem(node, place, f"the tag {node.tag}", "plain YAML without tags", fix="Remove the tag (!…).")
+
+    def _problem(self, node: yaml.Node, place: Place, found: str, expected: str, fix: str = "") -> None:
+        self.problems.append(Problem(self.file, path_text(place), node.start_mark.line + 1, found, expected, fix=fix))
+
+
+def _too_deep(text: str) -> int | None:
+    """The line where nesting exceeds MAX_DEPTH. Composing recurses in C, where depth ends the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                return int(event.start_mark.line) + 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return None
+
+
+def parse_yaml(text: str, file: str) -> Document:
+    """The document in `text`; `file` is only its name in problems. Raises DocumentError."""
+    too_deep, node = None, None
+    try:
+        too_deep = _too_deep(text)
+        loader = _Loader(text if too_deep is None else "")
+        try:
+            node = loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise DocumentError([_syntax_problem(error, text, file)]) from None
+    if too_deep is not None:
+        raise DocumentError([Problem(file, "", too_deep, f"more than {MAX_DEPTH} levels", "a few levels of nesting")])
+    if node is None:
+        return Document(file, {})
+    builder = _Builder(file)
+    data = builder.build(node, ())
+    if builder.problems:
+        raise DocumentError(builder.problems)
+    return Document(file, {} if data is None else data, node, builder.children)
+
+
+def read_yaml(path: Path) -> Document:
+    """The document in the file `path` (UTF-8). Raises DocumentError, also for a file that is missing or cannot be read."""
+    file = str(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DocumentError([Problem(file, "", None, "a file of more than 16 MB", "a YAML file written by people")])
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        near = nearest(file, there)
+        raise DocumentError([Problem(file, "", None, "no such file", "a YAML file", near, "")]) from None
+    except OSError as error:
+        problem = Problem(file, "", None, error.strerror or str(error), "a readable file", fix="Check its permissions.")
+        raise DocumentError([problem]) from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problem = Problem(
+            file, "", line, f"the byte 0x{raw[error.start]:02x}, which is not UTF-8", "a file in UTF-8",
+            fix="Save it again with the encoding UTF-8 (it may be GBK now).",
+        )  # fmt: skip
+        raise DocumentError([problem]) from None
+    return parse_yaml(text, file)
+
+
+def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
+    """What the parser could not read, with a hint for the usual traps; never the line itself, which may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    line = mark.line + 1 if mark is not None else None
+    lines = text.split("\n")
+    source = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    what = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
+    if "\t" in source[: len(source) - len(source.lstrip())] or "'\\t'" in what:
+        fix = "Indent with spaces; a tab is not allowed here."
+    elif re.search(r':\s+"[^"\n]*=[^"\n]*"', source) and source.count('"') > 2:
+        fix = 'Put a NodeId that contains quotes between single quotes: \'ns=3;s="DB"."T"\'.'
+    elif "mapping values are not allowed" in what or "expected ',' or" in what:
+        fix = "Put a text that contains ': ', a comma or a brace between quotes, and check the indentation."
+    elif "@" in what or "`" in what or "%" in what:
+        fix = "Put a text that begins with @, ` or % between quotes."
+    else:
+        fix = "Check the indentation and the quotes on this line and the one before."
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return Problem(
+            file, "", line, "a control character", "printable text", fix="Delete it and type the line again."
+        )
+    return Problem(file, "", line, f"a line that is not YAML ({what})", "valid YAML", fix=fix)
+
+
+# -------------------------------------------------------------------------------------------------------------- checking
+
+
+def validate(document: Document | Any, model: type[M], file: str = "") -> M:
+    """An instance of `model` from a document (or from plain data, then `file` is its name). Raises DocumentError."""
+    if not isinstance(document, Document):
+        document = Document(file, document)
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        raise DocumentError(problems_of(document, error, model)) from None
+
+
+def problems_of(
+    document: Document, error: ValidationError, model: type[BaseModel], prefix: Place = ()
+) -> list[Problem]:
+    """The problems behind a pydantic error about the part of `document` at `prefix`, one for each mistake."""
+    try:
+        data = document.at(prefix)
+    except (KeyError, IndexError, TypeError):
+        data = {}
+    return [
+        document.problem([*prefix, *e.place], found=e.found, expected=e.expected, nearest=e.nearest, fix=e.fix)
+        for e in explain(error, model, data)
+    ]
+
+
+def check_part(document: Document, place: Place, data: Any, model: type[M]) -> tuple[M | None, list[Problem]]:
+    """`data`, which stands at `place`, as an instance of `model`; or None and the problems."""
+    try:
+        return model.model_validate(data), []
+    except ValidationError as error:
+        part = Document(document.file, data, document._root, document._children)
+        return None, [
+            part.problem([*place, *e.place], found=e.found, expected=e.expected, nearest=e.nearest, fix=e.fix)
+            for e in explain(error, model, data)
+        ]

@@ -123,16 +123,21 @@ class ModbusDevice:
         return self._port
 
     async def stop(self) -> None:
-        """Cut connections, free the port, write ``down``, end the process; may be called twice."""
+        """Cut connections, free the port, write ``down``, end the process; may be called twice.
+
+        An error that ended the process before is raised here, after everything is closed.
+        """
         process, self._process = self._process, None
         if process is None:
             return
         process.cancel()
-        await asyncio.gather(process, return_exceptions=True)
+        (outcome,) = await asyncio.gather(process, return_exceptions=True)
         await self._server.close()
         if not self._off:
             self._settings.truth.write("down", reason="stopped")
         self._settings.truth.close()
+        if isinstance(outcome, Exception):
+            raise outcome
 
     async def fault(self, kind: str, **args: FaultArgument) -> None:
         """Begin to misbehave; the faults and their arguments are those of ``DeviceType.faults``.

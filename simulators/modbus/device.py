@@ -76,7 +76,8 @@ class ModbusDevice:
     ) -> None:
         """*baud* lets the bytes of an RTU line take their time; None is as fast as TCP."""
         self._settings = settings
-        self._instrument = instrument
+        self.instrument = instrument
+        """What is behind the server."""
         self._known = faults
         self._server = ModbusServer(framing, instrument.units, settings.truth, instrument.dead, baud)
         self._host = ""
@@ -113,12 +114,12 @@ class ModbusDevice:
 
     async def start(self, host: str, port: int) -> int:
         """Bind, write ``up`` and run the process; see :meth:`simulators.device.Device.start`."""
-        self._instrument.advance(0.0)
+        self.instrument.advance(0.0)
         self._port = await self._server.open(host, port)
         self._host = host
         self._settings.truth.write("up", reason="started")
         self._process = asyncio.create_task(
-            run_at_pace(self._instrument.advance, self._settings.speed), name=f"process of {self.id}"
+            run_at_pace(self.instrument.advance, self._settings.speed), name=f"process of {self.id}"
         )
         return self._port
 
@@ -159,10 +160,10 @@ class ModbusDevice:
     async def clear(self) -> None:
         """End all faults; a closed port is bound again under the same number. A ``reset`` is not undone."""
         self._server.faults = LinkFaults()
-        for unit in self._instrument.units.values():
+        for unit in self.instrument.units.values():
             unit.punch(())
-        self._instrument.halt(False)
-        self._instrument.sentinel(None)
+        self.instrument.halt(False)
+        self.instrument.sentinel(None)
         if self._off:
             await self._server.open(self._host, self._port)
             self._off = False
@@ -178,8 +179,8 @@ class ModbusDevice:
 
     def _unit(self, args: dict[str, FaultArgument]) -> int | None:
         number = _integer(args, "unit", None)
-        if number is not None and number not in self._instrument.units and number not in self._instrument.dead:
-            raise FaultError(f"{self.id} has no unit {number}; it has {sorted(self._instrument.units)}")
+        if number is not None and number not in self.instrument.units and number not in self.instrument.dead:
+            raise FaultError(f"{self.id} has no unit {number}; it has {sorted(self.instrument.units)}")
         return number
 
     def _slow(self, args: dict[str, FaultArgument]) -> None:
@@ -222,22 +223,22 @@ class ModbusDevice:
         _no_more("hole", args)
         if address is None or count is None:
             raise FaultError("hole: needs address=N, the wire address of the hole")
-        for unit_number, unit in self._instrument.units.items():
+        for unit_number, unit in self.instrument.units.items():
             if number in (None, unit_number):
                 unit.punch(range(address, address + count))
 
     def _reset(self, args: dict[str, FaultArgument]) -> None:
         _no_more("reset", args)
-        self._instrument.reset()
+        self.instrument.reset()
 
     def _stop(self, args: dict[str, FaultArgument]) -> None:
         _no_more("stop", args)
-        self._instrument.halt(True)
+        self.instrument.halt(True)
 
     def _sentinel(self, args: dict[str, FaultArgument]) -> None:
         word = _integer(args, "value", 0)
         _no_more("sentinel", args)
-        self._instrument.sentinel(word)
+        self.instrument.sentinel(word)
 
 
 def _integer(args: dict[str, FaultArgument], name: str, default: int | None) -> int | None:

@@ -57,14 +57,14 @@ def _word(name: str, address: int, unit: str = "") -> MapEntry:
 
 
 _LED_BITS = {
-    "alarm3": 0,
-    "alarm2": 1,
-    "fahrenheit": 2,
-    "celsius": 3,
-    "alarm1": 4,
-    "output2": 5,
-    "output1": 6,
-    "tuning": 7,
+    "alarm/3/active": 0,
+    "alarm/2/active": 1,
+    "display/fahrenheit": 2,
+    "display/celsius": 3,
+    "alarm/1/active": 4,
+    "output/cooling_on": 5,
+    "output/heating_on": 6,
+    "control/tuning": 7,
 }
 _LED_WORD = 0x102A
 
@@ -109,30 +109,30 @@ _HOLDING: tuple[MapEntry, ...] = (
     _tenths("current/heater", 0x102D, "A"),
     _word("firmware", 0x102F),
 )
-_WORD_BITS = tuple(MapEntry(f"led/{name}", "holding", _LED_WORD, bit=bit) for name, bit in _LED_BITS.items())
+_WORD_BITS = tuple(MapEntry(name, "holding", _LED_WORD, bit=bit) for name, bit in _LED_BITS.items())
 _BITS: tuple[MapEntry, ...] = tuple(
     MapEntry(name, "discrete", address, type="bool")
     for address, name in (
-        (0x0800, "bit/tuning"),
-        (0x0801, "bit/output1"),
-        (0x0802, "bit/output2"),
-        (0x0803, "bit/alarm1"),
-        (0x0804, "bit/fahrenheit"),
-        (0x0805, "bit/celsius"),
-        (0x0806, "bit/alarm2"),
-        (0x0807, "bit/alarm3"),
-        (0x0808, "bit/key_set"),
-        (0x0809, "bit/key_function"),
-        (0x080A, "bit/key_up"),
-        (0x080B, "bit/key_down"),
-        (0x080C, "bit/event1"),
-        (0x080D, "bit/event2"),
-        (0x080E, "bit/system_alarm"),
-        (0x0810, "bit/write_enabled"),
-        (0x0811, "bit/unit_celsius"),
-        (0x0812, "bit/decimal_point"),
-        (0x0813, "bit/tuning_on"),
-        (0x0814, "bit/run"),
+        (0x0800, "led/tuning"),
+        (0x0801, "led/output1"),
+        (0x0802, "led/output2"),
+        (0x0803, "led/alarm1"),
+        (0x0804, "led/fahrenheit"),
+        (0x0805, "led/celsius"),
+        (0x0806, "led/alarm2"),
+        (0x0807, "led/alarm3"),
+        (0x0808, "keys/set"),
+        (0x0809, "keys/function"),
+        (0x080A, "keys/up"),
+        (0x080B, "keys/down"),
+        (0x080C, "event/1"),
+        (0x080D, "event/2"),
+        (0x080E, "alarm/system"),
+        (0x0810, "control/write_enabled"),
+        (0x0811, "control/celsius"),
+        (0x0812, "control/decimal_point"),
+        (0x0813, "control/tuning_on"),
+        (0x0814, "control/run"),
     )
 )
 TEMPERATURE_MAP: tuple[MapEntry, ...] = _HOLDING + _WORD_BITS + _BITS
@@ -214,13 +214,16 @@ class TemperatureController:
         system = sentinel is not None and sentinel != INITIALISING
         measured = oven.temperature or 0.0
         known = sentinel is None
-        alarms = {
-            "alarm1": known and abs(measured - oven.setpoint) > _CONSTANTS["alarm/1/upper"],
-            "alarm2": known and measured > _CONSTANTS["alarm/2/upper"],
-            "alarm3": system,
+        lamps = {
+            "alarm/1/active": known and abs(measured - oven.setpoint) > _CONSTANTS["alarm/1/upper"],
+            "alarm/2/active": known and measured > _CONSTANTS["alarm/2/upper"],
+            "alarm/3/active": system,
+            "display/fahrenheit": False,
+            "display/celsius": True,
+            "control/tuning": False,
+            "output/heating_on": oven.heating > 0.0,
+            "output/cooling_on": oven.cooling > 0.0,
         }
-        lamps = {**alarms, "fahrenheit": False, "celsius": True, "tuning": False,
-                 "output1": oven.heating > 0.0, "output2": oven.cooling > 0.0}  # fmt: skip
         values: dict[str, float] = {
             "temperature/actual": measured,
             "temperature/setpoint": oven.setpoint,
@@ -231,16 +234,23 @@ class TemperatureController:
             "pid/derivative_time": oven.derivative_time,
             "current/heater": oven.amperes,
             "led/word": sum(1 << bit for name, bit in _LED_BITS.items() if lamps[name]),
-            **{f"bit/{name}": lit for name, lit in lamps.items()},
-            **{f"bit/{key}": True for key in ("key_set", "key_function", "key_up", "key_down")},
-            "bit/event1": False,
-            "bit/event2": False,
-            "bit/system_alarm": system,
-            "bit/write_enabled": False,
-            "bit/unit_celsius": True,
-            "bit/decimal_point": True,
-            "bit/tuning_on": False,
-            "bit/run": not oven.halted,
+            "led/tuning": lamps["control/tuning"],
+            "led/output1": lamps["output/heating_on"],
+            "led/output2": lamps["output/cooling_on"],
+            "led/alarm1": lamps["alarm/1/active"],
+            "led/alarm2": lamps["alarm/2/active"],
+            "led/alarm3": lamps["alarm/3/active"],
+            "led/fahrenheit": False,
+            "led/celsius": True,
+            **{f"keys/{key}": True for key in ("set", "function", "up", "down")},
+            "event/1": False,
+            "event/2": False,
+            "alarm/system": system,
+            "control/write_enabled": False,
+            "control/celsius": True,
+            "control/decimal_point": True,
+            "control/tuning_on": False,
+            "control/run": not oven.halted,
         }
         for name, value in values.items():
             self._unit.set(self._entries[name], value)

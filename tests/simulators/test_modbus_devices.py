@@ -432,8 +432,8 @@ async def test_the_oven_warms_up_before_ones_eyes(bench: Bench) -> None:
     output = await client.read_holding_registers(0x1012, count=1, device_id=1)
     assert decode(TEMPERATURE["output/heating"], output.registers) == 100.0
     led = await client.read_holding_registers(0x102A, count=1, device_id=1)
-    assert decode(TEMPERATURE["led/output1"], led.registers) is True
-    assert decode(TEMPERATURE["led/alarm1"], led.registers) is True  # far below the set point
+    assert decode(TEMPERATURE["output/heating_on"], led.registers) is True
+    assert decode(TEMPERATURE["alarm/1/active"], led.registers) is True  # far below the set point
 
 
 # ------------------------------------------------------------------------------------------------------------ the press

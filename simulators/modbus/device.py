@@ -130,6 +130,7 @@ class ModbusDevice:
         """
         process, self._process = self._process, None
         if process is None:
+            self._settings.truth.close()
             return
         process.cancel()
         (outcome,) = await asyncio.gather(process, return_exceptions=True)

@@ -3,6 +3,9 @@
 Two framings: MBAP for Modbus TCP, and RTU frames in a TCP stream, as a serial server passes them on. The second
 behaves like the line it stands for: one request at a time whoever sent it, and, when a baud rate is given, the time
 that the bytes take on the wire.
+
+In the truth log, an answer that left late carries ``late``, its delay in microseconds: a client that had given up must
+not take it for another's. A cut-off answer is no ``answer`` but a record ``short`` with the bytes that left.
 """
 
 from __future__ import annotations
@@ -104,6 +107,7 @@ class ModbusServer:
     """Nominal baud rate of the line; None lets bytes cost no time."""
     faults: LinkFaults = field(default_factory=LinkFaults)
     _server: asyncio.Server | None = None
+    _closed: bool = True
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _line: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -114,6 +118,7 @@ class ModbusServer:
         Raises:
             OSError: the port cannot be bound.
         """
+        self._closed = False
         self._server = await asyncio.start_server(self._serve, host, port)
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -122,6 +127,7 @@ class ModbusServer:
         if self._server is None:
             return
         server, self._server = self._server, None
+        self._closed = True
         server.close()
         for writer in self._writers:
             writer.transport.abort()
@@ -134,6 +140,9 @@ class ModbusServer:
     # --------------------------------------------------------------------------------------------------- connections
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # accepted in the moment of closing
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)

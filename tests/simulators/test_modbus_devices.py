@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import struct
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -486,6 +488,26 @@ async def test_a_frame_in_pieces_is_one_frame_and_a_broken_one_none(bench: Bench
     writer.write(frame)
     assert rtu_intact(await _receive(reader, 7))
     assert len(bench.truth("answer")) == 2
+
+
+@on("press-01")
+async def test_silence_ends_a_request_of_a_function_that_nobody_knows(bench: Bench) -> None:
+    reader, writer = await bench.raw()
+    writer.write(rtu_frame(1, b"\x63\x01\x02"))
+    assert await _receive(reader, 5) == rtu_frame(1, b"\xe3\x01")
+
+
+@on("meter-01", "press-01")
+async def test_rubbish_harms_nobody(bench: Bench) -> None:
+    rng = random.Random(20)
+    for size in (1, 5, 7, 8, 40, 300):
+        _, writer = await bench.raw()
+        for _ in range(10):
+            writer.write(rng.randbytes(size))
+        with contextlib.suppress(ConnectionError):  # what is not Modbus may be hung up on
+            await writer.drain()
+    client = await bench.client()
+    assert not (await client.read_input_registers(0, count=2, device_id=1)).isError()
 
 
 async def test_bytes_cost_time_on_a_line_with_a_baud_rate() -> None:

@@ -11,6 +11,8 @@ from tests.servers.fixtures import (
     postgres,
     postgres_factory,
     postgres_url,
+    timescale,
+    timescale_url,
 )
 
 __all__ = [
@@ -24,4 +26,6 @@ __all__ = [
     "postgres",
     "postgres_factory",
     "postgres_url",
+    "timescale",
+    "timescale_url",
 ]

@@ -14,6 +14,7 @@ from tests.servers.fault_proxy import FaultProxy
 from tests.servers.needs import require
 from tests.servers.postgresql import Postgres
 from tests.servers.processes import end_all
+from tests.servers.timescale import Timescale, make_timescale
 
 MosquittoFactory = Callable[..., Mosquitto]
 PostgresFactory = Callable[..., Postgres]
@@ -93,6 +94,22 @@ def postgres_factory() -> Iterator[PostgresFactory]:
             return server
 
         yield factory
+
+
+@pytest.fixture(scope="session")
+def timescale() -> Iterator[Timescale]:
+    """One TimescaleDB for the run: PGlite in a Node process, or the server that GUANTONG_TEST_TIMESCALE_URL names. Its limits
+    are in `timescale.Timescale` and `timescale.PgliteTimescale`."""
+    with closing(make_timescale()) as server:
+        yield server
+
+
+@pytest.fixture
+def timescale_url(timescale: Timescale) -> Iterator[str]:
+    """The URL of an empty database with the extension, emptied or dropped after the test."""
+    url = timescale.new_database()
+    yield url
+    timescale.drop_database(url)
 
 
 @pytest.fixture

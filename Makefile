@@ -1,0 +1,126 @@
+# What a newcomer types. Debian 12 with `apt install make git python3-venv` is enough for `make demo`.
+#
+# Installing happens once: the stamps under .venv/.stamps are older than the files they depend on, or nothing is done.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+ARGS ?=
+PYTEST_ARGS ?=
+SHORT ?=
+export SHORT
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+NPM := tests/servers/npm
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+
+PACKAGES := schemas adapters gateway simulators
+BENCHMARKS = $(filter-out _%,$(basename $(notdir $(wildcard benchmarks/*.py))))
+
+##@ Use
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z%-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nVariables: PYTHON=%s  ARGS= (to guantong demo)  PYTEST_ARGS= (to pytest)  SHORT=1 (short benchmarks)\n' '$(PYTHON)'
+
+.PHONY: demo
+demo: $(STAMPS)/runtime ## Install and run the simulated workshop with the gateway, in the foreground
+	@$(BIN)/guantong demo $(ARGS)
+
+.PHONY: install
+install: $(STAMPS)/runtime ## Create .venv and install the pinned requirements and the package
+
+##@ Develop
+.PHONY: test
+test: test-needs ## Install what the tests need and run them
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-needs
+test-needs: $(STAMPS)/dev programs $(NPM)/node_modules/.stamp ## Install what the tests need: packages, programs, foreign servers
+
+.PHONY: lint
+lint: $(STAMPS)/dev ## ruff, mypy --strict and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict $(PACKAGES)
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMPS)/dev ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: schemas
+schemas: $(STAMPS)/runtime ## Regenerate the JSON Schema and AsyncAPI files
+	@$(BIN)/python -m schemas.generate
+
+.PHONY: docs
+docs: $(STAMPS)/runtime ## Regenerate the configuration reference
+	@$(BIN)/python -m gateway.config.reference
+
+.PHONY: bench
+bench: $(addprefix bench-,$(BENCHMARKS)) ## Run all benchmarks, one after the other
+
+bench-%: $(STAMPS)/runtime ## Run one benchmark, benchmarks/%.py
+	@$(BIN)/python -m benchmarks.$*
+
+.NOTPARALLEL:
+
+.PHONY: build
+build: $(STAMPS)/runtime ## Build the source archive and the wheel into dist/
+	@$(BIN)/hatchling build
+
+.PHONY: lock
+lock: ## Write requirements*.txt anew from pyproject.toml (needs the network)
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip --disable-pip-version-check --quiet install 'pip-tools>=7.5'
+	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > build/dev.in
+	@build/lock/bin/pip-compile $(LOCK) --extra fast --build-deps-for editable -o requirements.txt pyproject.toml
+	@build/lock/bin/pip-compile $(LOCK) -o requirements-dev.txt requirements.txt build/dev.in
+LOCK := --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --no-emit-options
+
+.PHONY: clean
+clean: ## Remove the environment, caches and everything that was built
+	rm -rf $(VENV) $(NPM)/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(PACKAGES) tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# --- what is installed ------------------------------------------------------------------------------------------------
+
+# Debian's python3 has no ensurepip without python3-venv, and `python3 -m venv` then fails half-way: look first.
+$(BIN)/python:
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "$(PYTHON) is not installed; install it with: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.11 or later is needed (Debian 12 has it: apt-get install python3 python3-venv);" \
+	    "name another with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments; install the missing part with: apt-get install python3-venv" >&2; exit 1; }
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/runtime: requirements.txt pyproject.toml | $(BIN)/python
+	@echo "installing requirements.txt and guantong into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements.txt
+	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/dev: requirements-dev.txt $(STAMPS)/runtime
+	@echo "installing requirements-dev.txt into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.PHONY: programs
+programs:
+	@tests/servers/install-programs
+
+$(NPM)/node_modules/.stamp: $(NPM)/package.json $(NPM)/package-lock.json | programs
+	@echo "installing the foreign test servers into $(NPM)/node_modules"
+	@cd $(NPM) && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error
+	@touch $@

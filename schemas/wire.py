@@ -76,7 +76,8 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One message of the ledger: `[version, kind, stream, seq, last_seq, low, prev, enc, body]`.
 
     `seq..last_seq` is one number except for a tombstone. `low` is the lowest number the outbox still holds; it alone is
-    outside the hash, since it changes when a message is sent again. `enc` is 0 for plain MessagePack, 1 for zstd.
+    outside the hash, since it changes when a message is sent again. `enc` is 0 for plain MessagePack; other
+    numbers are reserved.
     """
 
     version: int

@@ -67,7 +67,6 @@ class Outbox:
 
     def begin(self, stream: str) -> None:
         """A start of collect: a new stream; the older ones wait to be drained."""
-        self.streams = [s for s in self.streams if s.messages]
         self.streams.append(Stream(stream))
 
     def append(self, body: int, kind: Kind = Kind.READINGS, version: int = VERSION) -> None:
@@ -82,14 +81,18 @@ class Outbox:
         """The unsynced tail is gone. It was never sent: only what is synced is."""
         lost, self.unsynced = self.unsynced, []
         for stream in self.streams:
-            stream.messages = [m for m in stream.messages if m.kind == Kind.TOMBSTONE or m.body not in lost]
+            kept = [m for m in stream.messages if m.kind == Kind.TOMBSTONE or m.body not in lost]
+            if len(kept) < len(stream.messages):
+                first_lost = next(m for m in stream.messages if m not in kept)
+                stream.high, stream.hash, stream.messages = first_lost.seq - 1, first_lost.prev, kept
         return lost
 
     def durable(self, stream: Stream) -> list[Message]:
         return [m for m in stream.messages if m.kind == Kind.TOMBSTONE or m.body not in self.unsynced]
 
-    def overflow(self) -> None:
-        """The longest run of unconfirmed readings becomes a tombstone under the same numbers."""
+    def overflow(self) -> list[int]:
+        """What is confirmed goes; then the first run of unconfirmed readings becomes a tombstone under the same numbers."""
+        gone = self.trim()
         for stream in self.streams:
             run: list[Message] = []
             for message in self.durable(stream):
@@ -104,7 +107,8 @@ class Outbox:
                 )
                 at = stream.messages.index(run[0])
                 stream.messages[at : at + len(run)] = [stone]
-                return
+                break
+        return gone
 
     def trim(self) -> list[int]:
         """What is confirmed and old enough goes."""
@@ -126,10 +130,11 @@ class Sender:
         self.cursor: dict[str, int] = {}
         self.other_store: str | None = None
 
-    def ask(self, nonce: str) -> tuple[str, dict[str, int]]:
+    def ask(self, nonce: str) -> tuple[str, dict[str, tuple[int, int]]]:
         """Each connect and each new ingest begins with this; nothing is sent before the answer."""
         self.nonce, self.cursor = nonce, {}
-        return nonce, {s.id: max((m.last_seq for m in self.outbox.durable(s)), default=0) for s in self.outbox.streams}
+        held = {s.id: self.outbox.durable(s) for s in self.outbox.streams}
+        return nonce, {s.id: (s.low, held[s.id][-1].last_seq if held[s.id] else 0) for s in self.outbox.streams}
 
     def answer(self, nonce: str, store: str, ingest: str, marks: dict[str, tuple[int, bytes]]) -> None:
         if self.nonce is None or nonce != self.nonce or not self._pinned(store):
@@ -214,6 +219,7 @@ class Receiver:
         self.broken = 0
         self.asked: dict[str, int] = {}
         self.high: dict[str, int] = {}
+        self.low: dict[str, int] = {}
         self.known: dict[str, tuple[int, bytes]] = dict(store.marks)
         self.too_old = False
 
@@ -221,9 +227,13 @@ class Receiver:
     def holds_lease(self) -> bool:
         return self.fence == self.store.fence
 
-    def marks(self, streams: dict[str, int]) -> dict[str, tuple[int, bytes]]:
-        """The answer to a collector that holds these streams up to these numbers."""
-        self.high.update(streams)
+    def marks(self, streams: dict[str, tuple[int, int]]) -> dict[str, tuple[int, bytes]]:
+        """The answer to a collector that holds these streams from and up to these numbers; what it cannot hold any more is lost."""
+        for stream, (low, high) in streams.items():
+            self.low[stream] = max(low, self.low.get(stream, 0))
+            self.high[stream] = max(high, self.high.get(stream, 0))
+            self.ahead.setdefault(stream, {})
+            self._drain(stream)
         return {s: self.store.marks[s] for s in streams if s in self.store.marks}
 
     def receive(self, message: Message) -> tuple[str, int] | None:
@@ -274,7 +284,7 @@ class Receiver:
                 if not self._write(stream, mark, end, first):
                     return
                 continue
-            low = max((m.low for m in held.values()), default=0)
+            low = max((m.low for m in held.values()), default=self.low.get(stream, 0))
             if mark + 1 < low:
                 last, cause = low - 1, "lost"
             elif self.broken > REPLAYS and self.asked.get(stream) == mark + 1:

@@ -321,6 +321,8 @@ def test_timescale_takes_many_connections_one_after_the_other_and_at_once(hypert
         with one.pipeline():
             cursors = [one.execute("SELECT %s::int", (n,)) for n in range(50)]
         assert [cursor.fetchone() for cursor in cursors] == [(n,) for n in range(50)]
+        with pytest.raises(psycopg.errors.DivisionByZero), one.pipeline():
+            one.execute("SELECT 1 / %s::int", (0,)).fetchone()
         assert two.execute("SELECT count(*) FROM reading").fetchone() == (20,)
 
 

@@ -176,6 +176,7 @@ class Client {
     if (this.#copy !== null) return this.#collect(type, next)
     if (type === 'X') return void this.#socket.end()
     if (type === 'Q') return this.#simple(next)
+    if (type === 'H' && this.#pending.length === 0) return // everything was answered; running it would take the turn for nothing
     this.#pending.push(this.#renamed(type, next))
     if (type === 'S' || type === 'H') await this.#run(Buffer.concat(this.#pending.splice(0)))
   }

@@ -1,0 +1,413 @@
+"""One session from connect to disconnect: what is subscribed, what is watched, what is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
+
+from asyncua import ua
+
+from adapters.contract import AdapterError, Clock, DeviceSpec, DeviceState, LinkSpec, Lost, PointTrouble, Samples
+from adapters.opcua import _events, _monitoring, _resolve
+from adapters.opcua._acknowledgements import Acknowledgements
+from adapters.opcua._errors import EXPECTED, lost, translate
+from adapters.opcua._events import EventItem
+from adapters.opcua._limits import Limits
+from adapters.opcua._monitoring import Item
+from adapters.opcua._outlet import Outlet
+from adapters.opcua._publishing import Publisher
+from adapters.opcua._resolve import RootError, Unresolved
+from adapters.opcua._server_clock import ServerClock
+from adapters.opcua._session import Session
+from adapters.opcua._subscription import Group, Subscription
+from adapters.opcua.settings import LinkSettings
+from schemas import status as codes
+from schemas.wire import Cause
+
+log = logging.getLogger("guantong.opcua")
+
+_SHUTDOWN: Final = 4
+_NOT_WORKING: Final = {1: "failed", 2: "no configuration", 3: "suspended", 6: "communication fault"}
+"""ServerStates (OPC 10000-5 §12.6) in which the values are none; 0 Running, 5 Test and 7 Unknown are taken as working."""
+_EVENTS: Final = "/events"
+"""Key of a device's events among its groups; no group can have this name."""
+_EVENT_PERIOD: Final = 1.0
+_MOST_REDONE: Final = 5
+"""How often a subscription that the server ended is made anew before the whole session is."""
+
+
+class Link:
+    """Runs on one session; tells everything through the outlet, the loss of the link too."""
+
+    def __init__(
+        self, spec: LinkSpec, settings: LinkSettings, limits: Limits, generation: int, count: Callable[[str, int], None]
+    ) -> None:
+        self._spec = spec
+        self._settings = settings
+        self._limits = limits
+        self._clock: Clock = spec.clock
+        self._count = count
+        self.acks = Acknowledgements(generation)
+        self.outlet = Outlet(settings.queue, self.acks, lambda n: count("overruns", n))
+        self.session = Session(settings, limits, lambda: count("requests", 1))
+        self._server_clock = ServerClock()
+        self._publisher = Publisher(self.session, self.acks, self._clock, self._spawn, self._ended, count)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._groups: dict[tuple[str, str], Group] = {}
+        self._items: dict[int, Item] = {}
+        self._event_items: list[EventItem] = []
+        self._roots: dict[str, Any] = {}
+        self._due: dict[str, tuple[float, float]] = {}
+        """Devices without a root, and event clauses that were refused: (pause, monotonic time of the next attempt)."""
+        self._redone = 0
+        self._retry_wake = asyncio.Event()
+        self._state = 0
+
+    # ---------------------------------------------------------------------------------------------------- beginning
+
+    async def open(self) -> None:
+        """Connects and subscribes. Raises asyncua's and the network's errors; leaves nothing open when it raises."""
+        await self.session.open()
+        try:
+            await self._beat()
+            for device in self._spec.devices:
+                await self._begin(device)
+            self._spawn(self._watch_session())
+            self._spawn(self._heartbeat())
+            self._spawn(self._watch_silence())
+            self._spawn(self._retry())
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Ends everything, on the server too; `outlet` ends after what it holds."""
+        self.outlet.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.session.close()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            if not isinstance(error, (*EXPECTED, AdapterError)):
+                log.error("%s: a fault of the adapter itself", self._settings.endpoint, exc_info=error)
+            self.session.fail(error)
+
+    async def _watch_session(self) -> None:
+        error = await asyncio.shield(self.session.failed)
+        self.outlet.fail(translate(error, self._settings.endpoint))
+
+    async def _begin(self, device: DeviceSpec) -> None:
+        """Resolves and subscribes a device; one whose root is missing is down, and tried again later."""
+        try:
+            root = await self._root(device)
+        except RootError as error:
+            self._postpone(device.id)
+            state = DeviceState(device.id, False, self._clock.now(), error.reason, error.fix_en, error.fix_zh)
+            self.outlet.put(state)
+            log.warning("%s", error)
+            return
+        self._roots[device.id] = root
+        by_group: dict[str, list[Item]] = defaultdict(list)
+        for point in device.points:
+            group = self._group(device, point.group)
+            item = self._items[point.id] = Item(device, point, group)
+            by_group[point.group].append(item)
+        for name, items in by_group.items():
+            group = self._group(device, name)
+            await self._subscribe(device, group, items)
+            group.ready = True
+        await self._subscribe_events(device)
+
+    async def _root(self, device: DeviceSpec) -> Any:
+        """The root, if anything needs it: a device with NodeIds alone is not held up by a root that is not there."""
+        needed = any(_resolve.address_of(point).path is not None for point in device.points) or any(
+            clause.notifier for clause in device.events
+        )
+        return await _resolve.root(self.session, device) if needed else None
+
+    def _group(self, device: DeviceSpec, name: str) -> Group:
+        key = (device.id, name)
+        if key not in self._groups:
+            self._groups[key] = Group(device.id, name, device.groups.get(name, 1.0))
+        return self._groups[key]
+
+    # -------------------------------------------------------------------------------------------------- subscribing
+
+    async def _subscribe(self, device: DeviceSpec, group: Group, items: list[Item]) -> None:
+        """Resolves and creates these items of one group; what fails is reported and comes again by `_retry`."""
+        nodes = await _resolve.nodes(self.session, device, self._roots.get(device.id), [item.point for item in items])
+        for item, node in zip(items, nodes, strict=True):
+            item.node = node
+        waiting = [item for item in items if not isinstance(item.node, Unresolved)]
+        while waiting:
+            subscription = self._with_room(group) or await self._create_subscription(group, group.period)
+            room = self._room(subscription)
+            piece, waiting = waiting[:room], waiting[room:]
+            surplus = await _monitoring.create_items(self.session, subscription, piece)
+            if surplus:
+                held = len(subscription.points)
+                if not held:
+                    for item in surplus:
+                        item.node = Unresolved(
+                            _monitoring.BAD_TOO_MANY_MONITORED_ITEMS,
+                            "BadTooManyMonitoredItems: the server monitors no further item for this session",
+                        )
+                    continue
+                self._limits.items_per_subscription = held
+                waiting = surplus + waiting
+        now = self._clock.monotonic()
+        healed = [item for item in items if item.item_id is not None]
+        for item in healed:
+            item.pause, item.due = 0.0, math.inf
+            if item.reported:
+                item.reported = False
+                self.outlet.put(PointTrouble(item.device.id, item.point.id, None))
+        troubled = [item for item in items if item.item_id is None]
+        for item in troubled:
+            item.postpone(self._settings, now)
+        self._report([item for item in troubled if not item.reported])
+
+    def _report(self, items: list[Item]) -> None:
+        """Tells the host of points that the server refuses: a bad row each, and what is wrong."""
+        by_group: dict[tuple[str, str], list[Item]] = defaultdict(list)
+        for item in items:
+            by_group[item.device.id, item.point.group].append(item)
+        for (device, group), some in by_group.items():
+            received = self._clock.now()
+            rows = Samples(
+                device, group, received,
+                points=[item.point.id for item in some],
+                values=[None] * len(some),
+                status=[item.node.status for item in some],
+            )  # fmt: skip
+            self.outlet.put_samples(rows, (), received, received)
+            for item in some:
+                item.reported = True
+                self.outlet.put(PointTrouble(device, item.point.id, item.node.problem))
+            first = some[0]
+            log.warning(
+                "%s: device %s: %d point(s) refused, first %s: %s",
+                self._settings.endpoint, device, len(some), first.point.signal, first.node.problem,
+            )  # fmt: skip
+        self._retry_wake.set()
+
+    def _room(self, subscription: Subscription) -> int:
+        most = self._settings.items_per_subscription
+        if self._limits.items_per_subscription is not None:
+            most = min(most, self._limits.items_per_subscription)
+        return max(0, most - len(subscription.points))
+
+    def _with_room(self, group: Group) -> Subscription | None:
+        for subscription in group.subscriptions:
+            if self._room(subscription):
+                return subscription
+        return None
+
+    async def _create_subscription(self, group: Group, period: float) -> Subscription:
+        request = _monitoring.subscription_request(period, self._settings)
+        answer = (await self.session.call(request, ua.CreateSubscriptionResponse)).Parameters
+        publishing = float(answer.RevisedPublishingInterval) / 1_000 or period
+        subscription = Subscription(
+            int(answer.SubscriptionId), group, publishing, publishing * max(1, int(answer.RevisedMaxKeepAliveCount)),
+            self._server_clock, self.outlet, heard=self._clock.monotonic(), previous=self._clock.now(),
+            on_gone=self._gone,
+        )  # fmt: skip
+        group.subscriptions.append(subscription)
+        self._publisher.add(subscription)
+        return subscription
+
+    async def _subscribe_events(self, device: DeviceSpec) -> None:
+        for clause in device.events:
+            item = EventItem(device, clause, len(self._event_items))
+            self._event_items.append(item)
+            await self._subscribe_event(item)
+
+    async def _subscribe_event(self, item: EventItem) -> None:
+        device = item.device
+        unresolved = await _events.prepare(self.session, item, self._roots.get(device.id))
+        problem = unresolved.problem if unresolved is not None else ""
+        if not problem:
+            key = (device.id, _EVENTS)
+            if key not in self._groups:
+                self._groups[key] = Group(device.id, "events", min([_EVENT_PERIOD, *device.groups.values()]))
+            group = self._groups[key]
+            existing = next((s for s in self._publisher.subscriptions.values() if s.group is group), None)
+            subscription = existing or await self._create_subscription(group, group.period)
+            (problem,) = await _monitoring.create_event_items(self.session, subscription, [item])
+        if problem:
+            self._postpone(item.name)
+            if problem != item.reported:
+                log.warning("%s: %s: %s", self._settings.endpoint, item.name, problem)
+        else:
+            self._due.pop(item.name, None)
+            if item.reported:
+                log.info("%s: %s: subscribed again", self._settings.endpoint, item.name)
+        item.reported = problem
+
+    # ------------------------------------------------------------------------------------------------- trying again
+
+    def _postpone(self, what: str) -> None:
+        pause = self._due[what][0] * 2 if what in self._due else self._settings.item_retry
+        pause = min(pause, self._settings.item_retry_max)
+        self._due[what] = (pause, self._clock.monotonic() + pause)
+        self._retry_wake.set()
+
+    async def _retry(self) -> None:
+        """Tries refused items, missing roots and refused event clauses again, each with its own growing pause."""
+        while True:
+            now = self._clock.monotonic()
+            await self._retry_devices(now)
+            await self._retry_items(now)
+            for item in self._event_items:
+                if item.item_id is None and self._due.get(item.name, (0.0, math.inf))[1] <= now:
+                    await self._subscribe_event(item)
+            dues = [item.due for item in self._items.values()] + [due for _, due in self._due.values()]
+            pause = min(dues, default=math.inf) - self._clock.monotonic()
+            self._retry_wake.clear()
+            try:
+                await asyncio.wait_for(self._retry_wake.wait(), None if math.isinf(pause) else max(0.01, pause))
+            except TimeoutError:
+                pass  # something is due
+
+    async def _retry_devices(self, now: float) -> None:
+        for device in self._spec.devices:
+            if device.id in self._roots or self._due.get(device.id, (0.0, math.inf))[1] > now:
+                continue
+            try:
+                await self._root(device)
+            except RootError:
+                self._postpone(device.id)
+                continue
+            del self._due[device.id]
+            self.outlet.put(DeviceState(device.id, True, self._clock.now()))
+            await self._begin(device)
+
+    async def _retry_items(self, now: float) -> None:
+        by_group: dict[tuple[str, str], list[Item]] = defaultdict(list)
+        for item in self._items.values():
+            if item.due <= now:
+                by_group[item.device.id, item.point.group].append(item)
+        for items in by_group.values():
+            stale = [item for item in items if item.item_id is not None]
+            await self._drop(stale)
+            await self._subscribe(items[0].device, items[0].group, items)
+
+    async def _drop(self, items: Iterable[Item]) -> None:
+        """Deletes monitored items whose nodes are gone, so that they can be made anew."""
+        by_subscription: dict[Subscription, list[Item]] = defaultdict(list)
+        for item in items:
+            if item.subscription is not None:
+                by_subscription[item.subscription].append(item)
+        for subscription, some in by_subscription.items():
+            await _monitoring.delete_items(
+                self.session, subscription, [item.item_id for item in some if item.item_id is not None]
+            )
+            for item in some:
+                subscription.points.discard(item.point.id)
+                item.item_id, item.subscription = None, None
+
+    def _gone(self, subscription: Subscription, point: int, status: int) -> None:
+        """A node was deleted under its item: the server may give it a new one, which needs a new item."""
+        item = self._items.get(point)
+        if item is None or item.due < math.inf:
+            return
+        item.reported = True
+        item.postpone(self._settings, self._clock.monotonic())
+        problem = f"{codes.info(status).name}: the node was deleted on the server"
+        self.outlet.put(PointTrouble(item.device.id, point, problem))
+        self._retry_wake.set()
+
+    def _ended(self, subscription: Subscription, status: int) -> None:
+        """The server has ended a subscription: make it anew, or, when that goes on, the session."""
+        name = codes.info(status).name
+        self._redone += 1
+        self._publisher.remove(subscription)
+        if self._redone > _MOST_REDONE:
+            what = f"the server ended subscription {subscription.id} ({name}), again and again"
+            self.session.fail(lost(self._settings.endpoint, what, "subscription_lost"))
+            return
+        log.warning("%s: the server ended subscription %d: %s", self._settings.endpoint, subscription.id, name)
+        group = subscription.group
+        points = None if subscription.events else sorted(subscription.points)
+        now = self._clock.now()
+        start = min(subscription.previous, now)
+        detail = f"the server ended the subscription: {name}"
+        self.outlet.put(Lost(group.device, points, start, now, Cause.LOST, detail=detail))
+        self._spawn(self._redo(subscription))
+
+    async def _redo(self, subscription: Subscription) -> None:
+        group = subscription.group
+        group.subscriptions.remove(subscription)
+        for event in subscription.events.values():
+            event.item_id = None
+            await self._subscribe_event(event)
+        items = [item for item in self._items.values() if item.subscription is subscription]
+        for item in items:
+            item.item_id, item.subscription = None, None
+        if items:
+            await self._subscribe(items[0].device, group, items)
+
+    # ----------------------------------------------------------------------------------------------------- watching
+
+    async def _heartbeat(self) -> None:
+        """The server's state and clock at a fixed beat; an answer that does not come is the loss of the link."""
+        while True:
+            await asyncio.sleep(self._settings.heartbeat)
+            await self._beat()
+
+    async def _beat(self) -> None:
+        sent = self._clock.now()
+        time, state, seconds = await self.session.server_status()
+        if time is not None:
+            self._server_clock.measured(time, sent)
+        if state == _SHUTDOWN:
+            what = f"the server announces its shutdown in {seconds} s"
+            raise lost(self._settings.endpoint, what, "server_shutdown", retry_after=max(5.0, float(seconds)))
+        if (state in _NOT_WORKING) != (self._state in _NOT_WORKING):
+            up = state not in _NOT_WORKING
+            reason = "" if up else f"server_{_NOT_WORKING[state].replace(' ', '_')}"
+            en = "" if up else f"The server says of itself: {_NOT_WORKING[state]}. Look into its own diagnostics."
+            zh = "" if up else "服务器自报状态异常，请查看服务器自身的诊断信息。"
+            log.warning("%s: server state %d", self._settings.endpoint, state)
+            for device in self._spec.devices:
+                self.outlet.put(DeviceState(device.id, up, self._clock.now(), reason, en, zh))
+        self._state = state
+
+    async def _watch_silence(self) -> None:
+        """A subscription of which nothing is heard for three keep-alives and the time-out is dead, whatever the session says."""
+        last = self._clock.monotonic()
+        while True:
+            subscriptions = list(self._publisher.subscriptions.values())
+            tick = min([1.0, *(max(0.05, s.keep_alive / 2) for s in subscriptions)])
+            await asyncio.sleep(tick)
+            now = self._clock.monotonic()
+            asleep = max(0.0, now - last - 2 * tick)
+            last = now
+            for subscription in subscriptions:
+                subscription.heard += asleep  # the gateway itself stood still: that is no silence of the server
+                silent = now - subscription.heard
+                if silent > 3 * subscription.keep_alive + self._settings.timeout and not subscription.repairing:
+                    what = f"nothing heard of subscription {subscription.id} for {silent:.1f} s"
+                    raise lost(self._settings.endpoint, what, "subscription_silent")
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    def node_of(self, point: int) -> Any:
+        """The point's NodeId in this session, an `Unresolved`, or None while its device has no root."""
+        item = self._items.get(point)
+        return None if item is None else item.node

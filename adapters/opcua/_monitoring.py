@@ -1,0 +1,175 @@
+"""CreateSubscription and CreateMonitoredItems (OPC 10000-4 §5.13, §5.14) within the server's limits."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from asyncua import ua
+
+from adapters.contract import DeviceSpec, Point
+from adapters.opcua import _limits as limits
+from adapters.opcua._addresses import node_text
+from adapters.opcua._events import EVENT_NOTIFIER, EventItem
+from adapters.opcua._resolve import Unresolved, address_of
+from adapters.opcua._session import Session
+from adapters.opcua._subscription import Group, Subscription, revised_sampling
+from adapters.opcua.settings import LinkSettings
+from schemas import status as codes
+
+BAD_TOO_MANY_MONITORED_ITEMS: Final = 0x80DB0000
+_VALUE: Final = 13
+_SLACK: Final = 10
+"""Samples that a server's queue holds beyond those of two publishing intervals, for a late PublishRequest."""
+_EVENT_QUEUE: Final = 10_000
+_PER_NOTIFICATION: Final = 10_000
+"""Most values in one notification: what keeps a message, and the pause to decode it, small."""
+
+
+@dataclass(slots=True)
+class Item:
+    """A point as a monitored item of this session."""
+
+    device: DeviceSpec
+    point: Point
+    group: Group
+    node: Any = None
+    """NodeId of this session, or `Unresolved`."""
+    item_id: int | None = None
+    subscription: Subscription | None = None
+    reported: bool = False
+    """The host was told of its trouble."""
+    pause: float = 0.0
+    due: float = math.inf
+    """Monotonic time of the next attempt."""
+
+    def postpone(self, settings: LinkSettings, now: float) -> None:
+        """The next attempt comes after twice the last pause, with jitter, so that items do not come back in a swarm."""
+        self.pause = min(self.pause * 2, settings.item_retry_max) if self.pause else settings.item_retry
+        self.due = now + self.pause * random.uniform(0.75, 1.25)
+
+
+def subscription_request(period: float, settings: LinkSettings) -> Any:
+    """Keep-alives about once a second, so that silence shows and progress is told; a lifetime as long as the session's."""
+    keep_alive = max(1, round(1.0 / period))
+    request = ua.CreateSubscriptionRequest()
+    parameters = request.Parameters
+    parameters.RequestedPublishingInterval = period * 1_000
+    parameters.RequestedMaxKeepAliveCount = keep_alive
+    parameters.RequestedLifetimeCount = max(3 * keep_alive, math.ceil(settings.session_timeout / period))
+    parameters.MaxNotificationsPerPublish = _PER_NOTIFICATION
+    parameters.PublishingEnabled = True
+    parameters.Priority = 0
+    return request
+
+
+def _item_request(item: Item, publishing: float) -> Any:
+    address = address_of(item.point)
+    sampling = item.group.period if address.sampling is None else address.sampling
+    per_publish = math.ceil(publishing / sampling) if sampling > 0 else 100
+    request = ua.MonitoredItemCreateRequest()
+    request.ItemToMonitor.NodeId = item.node
+    request.ItemToMonitor.AttributeId = ua.AttributeIds(_VALUE)
+    request.MonitoringMode = ua.MonitoringMode.Reporting
+    parameters = request.RequestedParameters
+    parameters.ClientHandle = item.point.id
+    parameters.SamplingInterval = sampling * 1_000
+    parameters.QueueSize = address.queue or 2 * per_publish + _SLACK
+    parameters.DiscardOldest = True
+    return request
+
+
+async def create_items(session: Session, subscription: Subscription, items: Sequence[Item]) -> list[Item]:
+    """Creates the items, whose nodes are resolved; those that the server refuses get an `Unresolved` as node.
+
+    Gives back those for which this subscription has no room left.
+    """
+
+    async def call(piece: Sequence[Item]) -> list[Any]:
+        for item in piece:  # before the call: its first notification may overtake the answer
+            subscription.initial.add(item.point.id)
+            subscription.points.add(item.point.id)
+        request = ua.CreateMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = subscription.id
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        request.Parameters.ItemsToCreate = [_item_request(item, subscription.publishing) for item in piece]
+        return list((await session.call(request, ua.CreateMonitoredItemsResponse)).Results)
+
+    results = await session.limits.calls(limits.MONITOR, items, call)
+    surplus: list[Item] = []
+    for item, result in zip(items, results, strict=True):
+        status = int(result.StatusCode.value)
+        if not codes.is_bad(status):
+            item.item_id = result.MonitoredItemId
+            item.subscription = subscription
+            subscription.sampling = max(subscription.sampling, revised_sampling(result, subscription.publishing))
+            continue
+        subscription.initial.discard(item.point.id)
+        subscription.points.discard(item.point.id)
+        if status & codes.CODE_MASK == BAD_TOO_MANY_MONITORED_ITEMS:
+            surplus.append(item)
+        else:
+            info = codes.info(status)
+            problem = f"{info.name}: {node_text(item.node, session.namespaces)}: {info.text_en}"
+            item.node = Unresolved(status, problem)
+    return surplus
+
+
+async def create_event_items(session: Session, subscription: Subscription, items: Sequence[EventItem]) -> list[str]:
+    """Creates the event items; for each the problem, empty when there is none."""
+
+    async def call(piece: Sequence[EventItem]) -> list[Any]:
+        for item in piece:
+            subscription.events[item.handle] = item
+        request = ua.CreateMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = subscription.id
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        for item in piece:
+            create = ua.MonitoredItemCreateRequest()
+            create.ItemToMonitor.NodeId = item.notifier
+            create.ItemToMonitor.AttributeId = ua.AttributeIds(EVENT_NOTIFIER)
+            create.MonitoringMode = ua.MonitoringMode.Reporting
+            parameters = create.RequestedParameters
+            parameters.ClientHandle = item.handle
+            parameters.SamplingInterval = 0.0
+            parameters.Filter = item.filter
+            parameters.QueueSize = _EVENT_QUEUE
+            parameters.DiscardOldest = True
+            request.Parameters.ItemsToCreate.append(create)
+        return list((await session.call(request, ua.CreateMonitoredItemsResponse)).Results)
+
+    problems = []
+    for item, result in zip(items, await session.limits.calls(limits.MONITOR, items, call), strict=True):
+        status = int(result.StatusCode.value)
+        if codes.is_bad(status):
+            problems.append(f"{codes.info(status).name}: {codes.info(status).text_en}{_refused_fields(item, result)}")
+        else:
+            item.item_id = result.MonitoredItemId
+            problems.append("")
+    return problems
+
+
+def _refused_fields(item: EventItem, result: Any) -> str:
+    """Which select clauses the server did not take (OPC 10000-4 §7.22.3, EventFilterResult)."""
+    statuses = getattr(result.FilterResult, "SelectClauseResults", None) or []
+    refused = [
+        "/".join(name.Name for name in clause.BrowsePath) or "ConditionId"
+        for clause, status in zip(item.filter.SelectClauses, statuses, strict=False)
+        if codes.is_bad(int(status.value))
+    ]
+    return f" (fields {', '.join(refused)})" if refused else ""
+
+
+async def delete_items(session: Session, subscription: Subscription, item_ids: Sequence[int]) -> None:
+    """Deletes monitored items; one that is already gone is no trouble."""
+
+    async def call(piece: Sequence[int]) -> list[Any]:
+        request = ua.DeleteMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = subscription.id
+        request.Parameters.MonitoredItemIds = list(piece)
+        return list((await session.call(request, ua.DeleteMonitoredItemsResponse)).Results)
+
+    await session.limits.calls(limits.MONITOR, item_ids, call)

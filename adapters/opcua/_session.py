@@ -1,0 +1,279 @@
+"""One session on one secure channel, over asyncua's client, of which only the channel, the session and the raw requests are used.
+
+asyncua's own supervisor, watchdog and publish loop are never started: the host owns reconnecting, and acknowledging waits for the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from asyncua import Client, ua
+from asyncua.common.utils import Buffer
+from asyncua.crypto import security_policies
+from asyncua.ua.ua_binary import struct_from_binary
+from cryptography import x509
+
+from adapters.contract import ConfigError
+from adapters.opcua._decode import Decoder
+from adapters.opcua._errors import EXPECTED
+from adapters.opcua._limits import LIMIT_NODES, MAX_ITEMS_PER_SUBSCRIPTION, READ, Limits
+from adapters.opcua.settings import LinkSettings
+
+log = logging.getLogger("guantong.opcua")
+
+NAMESPACE_ARRAY: Final = 2255
+CURRENT_TIME: Final = 2258
+STATE: Final = 2259
+SECONDS_TILL_SHUTDOWN: Final = 2992
+"""Nodes of the Server object (OPC 10000-5 §6.3, §12.10)."""
+
+_CLOSING: Final = 0.8
+"""Seconds for CloseSession to be answered, so that `disconnect` keeps within its two."""
+_CREATING: Final = 1.5
+"""Seconds that a cancelled `open` waits for the answer to CreateSession, without which its session could not be closed."""
+_SLOTS: Final = 1000
+"""Requests in flight, far more than are ever sent: asyncua's own bound must not hold a heartbeat behind parked PublishRequests."""
+
+Row = tuple[Any, int, int | None, int | None]
+"""A read value: value, status, source time and server time in µs."""
+
+
+def quiet_asyncua() -> None:
+    """asyncua logs whole notifications at INFO: half of the cost of a value, and a full disk."""
+    logger = logging.getLogger("asyncua")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
+
+
+class Session:
+    """One connection to the server. Raises asyncua's and the network's own errors (`_errors.EXPECTED`), not the contract's."""
+
+    def __init__(self, settings: LinkSettings, limits: Limits, count: Callable[[], None]) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.namespaces: list[str] = []
+        self.decoder = Decoder()
+        self._count = count
+        self._client: Any = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        """Is given the error when the session is lost by something that no caller waits for."""
+
+    # ----------------------------------------------------------------------------------------------- open and close
+
+    async def open(self) -> None:
+        """Connects, opens the channel, creates and activates the session, reads namespaces and limits.
+
+        Leaves nothing open when it fails or is cancelled, on the server neither: the answer to a CreateSession that is under way is
+        waited for, for a moment, so that its session can be closed.
+        """
+        opening = asyncio.create_task(self._open())
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if not opening.done():
+                await self._abort(opening)
+            await self.close()
+            raise
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _abort(self, opening: asyncio.Task[None]) -> None:
+        """Ends `_open` at once, except while a session may be coming into being on the server."""
+        session = self._client.uaclient.session if self._client is not None else None
+        end = asyncio.get_running_loop().time() + _CREATING
+        while not opening.done() and session is not None and session.state.value == "creating":
+            await asyncio.wait([opening], timeout=0.01)
+            if asyncio.get_running_loop().time() > end:
+                break
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError, *EXPECTED):
+            await opening
+
+    async def _open(self) -> None:
+        settings = self.settings
+        client = Client(settings.endpoint, timeout=settings.timeout, auto_reconnect=False)
+        client.name = "Guantong gateway"
+        client.description = f"guantong/{socket.gethostname()}/{os.getpid()}"
+        client.application_uri = f"urn:{socket.gethostname()}:guantong"
+        client.product_uri = "urn:guantong"
+        client.session_timeout = int(settings.session_timeout * 1000)
+        client.set_locale(["zh-CN", "en"])
+        client.set_max_concurrent_requests(_SLOTS)
+        if settings.user is not None:
+            client.set_user(settings.user)
+            if settings.password is not None:
+                client.set_password(settings.password.get_secret_value())
+        self._client = client
+        await self._secure(client)
+        await client.connect_socket()
+        await client.send_hello()
+        await client.open_secure_channel()
+        await client.create_session()
+        await client.activate_session(username=client._username, password=client._password)
+        self._start(self._renew(client))
+        await self._learn()
+
+    async def _secure(self, client: Any) -> None:
+        security = self.settings.security
+        if security.policy == "none":
+            return
+        client.application_uri = application_uri(security.certificate.read_bytes()) if security.certificate else ""
+        password = security.key_password.get_secret_value() if security.key_password else None
+        await client.set_security(
+            getattr(security_policies, f"SecurityPolicy{security.policy}"),
+            str(security.certificate),
+            str(security.key),
+            password,
+            str(security.server_certificate),
+            getattr(ua.MessageSecurityMode, security.mode),
+        )
+
+    async def close(self) -> None:
+        """Closes session (with its subscriptions), channel and socket, in about a second; never raises."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        client, self._client = self._client, None
+        if client is None:
+            return
+        client.uaclient.pre_request_hook = None
+        protocol = client.uaclient.protocol
+        transport = protocol.transport if protocol is not None else None
+        if transport is not None and not protocol.is_closed:
+            for step in (lambda: client.uaclient.close_session(True), client.uaclient.close_secure_channel):
+                try:
+                    await asyncio.wait_for(step(), _CLOSING)
+                except EXPECTED as error:
+                    log.debug("%s: closing: %r", self.settings.endpoint, error)
+            client.disconnect_socket()
+            if transport.get_write_buffer_size():
+                transport.abort()  # nobody reads at the other end
+
+    def _start(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _renew(self, client: Any) -> None:
+        """Renews the channel's token after three quarters of its lifetime (OPC 10000-4 §5.6.2)."""
+        try:
+            while True:
+                await asyncio.sleep(client.secure_channel_timeout * 0.75 / 1000)
+                await client.open_secure_channel(renew=True)
+                client.uaclient.revolve_security_token()
+        except EXPECTED as error:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """The session is lost."""
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    # -------------------------------------------------------------------------------------------------------- calls
+
+    async def send(self, request: Any, timeout: float | None = None) -> bytes:
+        """The bytes of the answer from its type id on. `timeout` 0 waits for ever and says so to the server.
+
+        Raises asyncua's error for a ServiceFault, ConnectionError when the link is or gets lost.
+        """
+        client = self._client
+        protocol = client.uaclient.protocol if client is not None else None
+        if protocol is None:
+            raise ConnectionError("the session is closed")
+        self._count()
+        buffer: Buffer = await protocol.send_request(request, self.settings.timeout if timeout is None else timeout)
+        return bytes(buffer.read(len(buffer)))
+
+    async def call(self, request: Any, response: type[Any]) -> Any:
+        """Sends a request and decodes the answer with asyncua; its ServiceResult has been checked."""
+        answer = struct_from_binary(response, Buffer(await self.send(request)))
+        answer.ResponseHeader.ServiceResult.check()
+        return answer
+
+    async def read(self, nodes: Sequence[Any], attribute: int = 13, timestamps: bool = True) -> list[Row]:
+        """Reads one attribute (13: Value) of nodes within the server's limits."""
+        return await self.read_attributes([(node, attribute) for node in nodes], timestamps)
+
+    async def read_attributes(self, wanted: Sequence[tuple[Any, int]], timestamps: bool = True) -> list[Row]:
+        """Reads (node, attribute) pairs within the server's limits."""
+
+        async def call(piece: Sequence[tuple[Any, int]]) -> list[Row]:
+            request = ua.ReadRequest()
+            request.Parameters.TimestampsToReturn = (
+                ua.TimestampsToReturn.Both if timestamps else ua.TimestampsToReturn.Neither
+            )
+            for node, attribute in piece:
+                value_id = ua.ReadValueId()
+                value_id.NodeId = node
+                value_id.AttributeId = ua.AttributeIds(attribute)
+                request.Parameters.NodesToRead.append(value_id)
+            return self.decoder.read_response(await self.send(request))
+
+        return await self.limits.calls(READ, wanted, call)
+
+    async def _learn(self) -> None:
+        """Namespaces and limits; a server that lacks the limits' nodes has none to tell."""
+        (namespaces,) = await self.read([ua.NodeId(NAMESPACE_ARRAY)])
+        if not isinstance(namespaces[0], list):
+            raise ValueError(f"NamespaceArray is {namespaces[0]!r}, expected a list of URIs")
+        self.namespaces = [str(uri) for uri in namespaces[0]]
+        self.decoder = Decoder(self.namespaces)
+        kinds = list(LIMIT_NODES)
+        rows = await self.read([ua.NodeId(LIMIT_NODES[READ])])
+        self.limits.tell(READ, _number(rows[0]))
+        others = [kind for kind in kinds if kind != READ]
+        rows = await self.read([ua.NodeId(n) for n in (*(LIMIT_NODES[k] for k in others), MAX_ITEMS_PER_SUBSCRIPTION)])
+        for kind, row in zip(others, rows, strict=False):
+            self.limits.tell(kind, _number(row))
+        told = _number(rows[-1])
+        if told:
+            learned = self.limits.items_per_subscription
+            self.limits.items_per_subscription = told if learned is None else min(told, learned)
+
+    async def server_status(self) -> tuple[int | None, int, int]:
+        """CurrentTime (µs), State (OPC 10000-5 §12.6: 0 Running, 4 Shutdown) and SecondsTillShutdown."""
+        rows = await self.read([ua.NodeId(CURRENT_TIME), ua.NodeId(STATE), ua.NodeId(SECONDS_TILL_SHUTDOWN)])
+        time = rows[0][0]
+        return (time if isinstance(time, int) else None), _number(rows[1]) or 0, _number(rows[2]) or 0
+
+
+def application_uri(certificate: bytes) -> str:
+    """The application URI in a certificate's subject alternative name; the session must show the same (OPC 10000-6 §6.2.2).
+
+    Raises ConfigError for a certificate without one.
+    """
+    try:
+        parsed = (
+            x509.load_pem_x509_certificate(certificate)
+            if certificate.lstrip().startswith(b"-----")
+            else x509.load_der_x509_certificate(certificate)
+        )
+        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise _no_uri(str(error)) from None
+    if not uris:
+        raise _no_uri("its subject alternative name has no URI")
+    return str(uris[0])
+
+
+def _no_uri(what: str) -> ConfigError:
+    return ConfigError(
+        f"security.certificate is no application certificate: {what}",
+        reason="certificate_invalid",
+        fix_en="Use an X.509 certificate whose subject alternative name holds the application URI (URI:urn:…).",
+        fix_zh="请使用在使用者可选名称中含应用程序 URI（URI:urn:…）的 X.509 证书。",
+    )
+
+
+def _number(row: Row) -> int | None:
+    return row[0] if isinstance(row[0], int) and row[1] >> 30 != 2 else None

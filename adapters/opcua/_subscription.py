@@ -1,0 +1,217 @@
+"""One subscription: its sequence numbers, and its notifications as the contract's items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from adapters.contract import Item, Lost, PointTrouble, Samples
+from adapters.opcua._decode import DataChange, Message
+from adapters.opcua._events import QUEUE_OVERFLOW, EventItem, to_event
+from adapters.opcua._outlet import Outlet
+from adapters.opcua._server_clock import ServerClock
+from schemas import status as codes
+from schemas.wire import Cause, Flag
+
+_OVERFLOW: Final = 0x0480
+"""InfoType DataValue and the Overflow bit (OPC 10000-4 §7.39.1)."""
+_LIMIT_BITS: Final = 0x0300
+_GONE: Final = frozenset({codes.BAD_NODE_ID_UNKNOWN, codes.BAD_NODE_ID_INVALID})
+"""Statuses of a node that was deleted under its monitored item, as by a PLC download."""
+_LARGEST: Final = 0xFFFFFFFF
+
+
+@dataclass(slots=True)
+class Group:
+    """A device's group: all its subscriptions together tell how complete it is."""
+
+    device: str
+    name: str
+    period: float
+    subscriptions: list[Subscription] = field(default_factory=list)
+    complete_to: int | None = None
+    ready: bool = False
+    """All items are created (or known to be troubled); before that nothing is complete."""
+
+    def completed(self) -> int | None:
+        """Up to when everything of the group has been seen: the least of its subscriptions', and never less than before."""
+        marks = [subscription.complete_to for subscription in self.subscriptions]
+        known = [mark for mark in marks if mark is not None]
+        if not self.ready or not known or len(known) < len(marks):
+            return None
+        least = min(known)
+        if self.complete_to is None or least > self.complete_to:
+            self.complete_to = least
+        return self.complete_to
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """What the server granted, and how far its notifications have come."""
+
+    id: int
+    group: Group
+    publishing: float
+    """Revised publishing interval in seconds."""
+    keep_alive: float
+    """Longest silence in seconds that the server promised."""
+    clock: ServerClock
+    outlet: Outlet
+    heard: float
+    """Monotonic time of the last answer for it."""
+    events: dict[int, EventItem] = field(default_factory=dict)
+    points: set[int] = field(default_factory=set)
+    sampling: int = 0
+    """Longest revised sampling interval, in µs."""
+    expected: int = 1
+    complete_to: int | None = None
+    previous: int = 0
+    """Where a gap begins if the next notification should be missing (µs)."""
+    first: bool = True
+    initial: set[int] = field(default_factory=set)
+    """Points whose first row has not come yet."""
+    held: list[tuple[Message, bool, int]] = field(default_factory=list)
+    """Notifications that wait for a missing one before them."""
+    repairing: bool = False
+    on_gone: Callable[[Subscription, int, int], None] = lambda *_: None
+    """Told (subscription, point, status) when a node has vanished."""
+
+    def missing(self, message: Message) -> range:
+        """The sequence numbers that should have come before this message (OPC 10000-4 §7.26; after 2^32-1 comes 1)."""
+        if self.first and message.sequence > self.expected and not message.keep_alive:
+            return range(0)  # a server that does not begin at 1; nothing lies before its first notification
+        if message.sequence <= self.expected or message.sequence == 0:
+            return range(0)
+        return range(self.expected, message.sequence)
+
+    def outdated(self, message: Message) -> bool:
+        """Whether a data message has come before (a republished one that arrives once more)."""
+        return not message.keep_alive and not self.first and 0 < self.expected - message.sequence < _LARGEST // 2
+
+    def passed(self, sequence: int) -> None:
+        """This number is dealt with."""
+        self.first = False
+        self.expected = 1 if sequence >= _LARGEST else sequence + 1
+
+    def deliver(self, message: Message, more: bool, received: int) -> int:
+        """Turns a notification into items, in order; the number of values that came."""
+        complete = None if more else self.clock.complete_to(message.publish_time, self.sampling, received)
+        if complete is not None and (self.complete_to is None or complete > self.complete_to):
+            self.complete_to = complete
+        start, end = self.previous, self.clock.latest(message.publish_time, received)
+        server_ts = message.publish_time
+        items: list[Item] = []
+        for change in message.changes:
+            items.extend(self._samples(change, received, server_ts, start, end))
+        for fields in message.events:
+            item = self.events.get(fields.handle)
+            if item is None:
+                continue
+            event = to_event(item, fields.fields, received)
+            if event.type == QUEUE_OVERFLOW:
+                detail = "events: the server's queue overflowed"
+                items.append(Lost(self.group.device, None, start, end, Cause.OVERRUN, detail=detail))
+            else:
+                items.append(event)
+        if message.undecodable:
+            items.append(self.lost(start, end, Cause.UNDECODABLE, message.undecodable))
+        self._queue(items, message, received, server_ts, start, end)
+        self.previous = min(received, self.complete_to if self.complete_to is not None else received)
+        return sum(len(change.handles) for change in message.changes)
+
+    def _queue(
+        self, items: list[Item], message: Message, received: int, server_ts: int | None, start: int, end: int
+    ) -> None:
+        """Queues the items; the last of them carries the token, since only then the whole notification is durable."""
+        notifications = [] if message.keep_alive else [(self.id, message.sequence)]
+        completed = None if self.events else self.group.completed()
+        carriers = [item for item in items if not isinstance(item, Lost | PointTrouble)]
+        if not carriers and not self.events:
+            progress = Samples(self.group.device, self.group.name, received, (), (), server_ts=server_ts)
+            items.append(progress)
+            carriers.append(progress)
+        last = carriers[-1] if carriers else None
+        for item in items:
+            due = notifications if item is last else []
+            if isinstance(item, Samples):
+                item.complete_to = completed if item is last else None
+                self.outlet.put_samples(item, due, start, end)
+            elif item is last:
+                self.outlet.put_event(item, due, start, end)  # type: ignore[arg-type]  # the only other carrier
+            elif type(item) is Lost or type(item) is PointTrouble:
+                self.outlet.put(item)
+            else:
+                self.outlet.put_event(item, [], start, end)  # type: ignore[arg-type]
+        if last is None and notifications:
+            self._lone(items, notifications)
+
+    def _lone(self, items: list[Item], notifications: list[tuple[int, int]]) -> None:
+        """A notification of which only a loss is left: the loss carries the token."""
+        token = self.outlet.token(notifications)
+        for item in reversed(items):
+            if isinstance(item, Lost):
+                item.token = token
+                return
+        self.outlet.acknowledge(token)
+
+    def _samples(self, change: DataChange, received: int, server_ts: int | None, start: int, end: int) -> list[Item]:
+        """A DataChangeNotification as a Samples, with a Lost before it when the server's queues overflowed."""
+        rows = len(change.handles)
+        if not rows:
+            return []
+        status: list[int] | None = change.status if any(change.status) else None
+        flags: list[int] | None = None
+        items: list[Item] = []
+        if status is not None:
+            overflown = [i for i, code in enumerate(status) if code & _OVERFLOW == _OVERFLOW]
+            if overflown:
+                flags = [0] * rows
+                for i in overflown:
+                    flags[i] = int(Flag.OVERFLOW)
+                    status[i] = _without_overflow(status[i])
+                points = sorted({change.handles[i] for i in overflown})
+                detail = "the server's queue overflowed"
+                items.append(Lost(self.group.device, points, start, end, Cause.OVERRUN, detail=detail))
+                status = status if any(status) else None
+            for i, code in enumerate(status or ()):
+                if code & codes.CODE_MASK in _GONE:
+                    self.on_gone(self, change.handles[i], code)
+        source = change.source
+        if None in source:
+            flags = flags or [0] * rows
+            for i, time in enumerate(source):
+                if time is None:
+                    source[i] = change.server[i]
+                    flags[i] |= int(Flag.NO_SOURCE_TIME)
+        if self.initial:
+            for i, point in enumerate(change.handles):
+                if point in self.initial:
+                    self.initial.discard(point)
+                    flags = flags or [0] * rows
+                    flags[i] |= int(Flag.INITIAL)
+        device, group = self.group.device, self.group.name
+        items.append(
+            Samples(
+                device, group, received, change.handles, change.values,
+                source_ts=source, status=status, flags=flags, server_ts=server_ts,
+            )
+        )  # fmt: skip
+        return items
+
+    def lost(self, start: int, end: int, cause: Cause, detail: str) -> Lost:
+        """A loss of everything that this subscription carries."""
+        points = None if self.events else sorted(self.points)
+        return Lost(self.group.device, points, min(start, end), end, cause, detail=detail)
+
+
+def _without_overflow(status: int) -> int:
+    """The status without the Overflow bit, which becomes a flag; limit bits stay."""
+    rest = status & ~0x0080
+    return rest if rest & _LIMIT_BITS else rest & ~0x0C00
+
+
+def revised_sampling(result: Any, publishing: float) -> int:
+    """The sampling interval that the server granted, in µs; the publishing interval where it gives none (OPC 10000-4 §5.13.1.2)."""
+    interval = float(result.RevisedSamplingInterval)
+    return int(interval * 1_000) if interval > 0 else int(publishing * 1_000_000)

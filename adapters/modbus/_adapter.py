@@ -1,0 +1,103 @@
+"""The Modbus adapter: `adapters.contract.Adapter` over one TCP connection with any number of units."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Hashable, Sequence
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from adapters.contract import BrowseNode, Counters, Item, LinkSpec, Samples, WritesDisabledError
+from adapters.modbus._device import Device
+from adapters.modbus._errors import bad_model, bad_unit, no_browse, not_connected, unknown_points
+from adapters.modbus._line import Line
+from adapters.modbus._link import ClosingError, Link
+from adapters.modbus._read import read_once
+from adapters.modbus._settings import ModbusDeviceSettings, ModbusLinkSettings
+from schemas.profile import ModbusAddress, ModbusRules
+
+
+class ModbusAdapter:
+    """Polls the units of one Modbus TCP or RTU-over-TCP link.
+
+    One `Samples` for each response, all its points with one `received`; `complete_to` is set on the last of a scan of a group. A
+    unit that does not answer is a `DeviceState`, and asked again after 1 to 60 s; only the loss of the connection, or the
+    silence of every unit, is a TransientError, before which each device that was up is told down, backdated to its last answer. There
+    are no tokens: what a poll missed, no device can repeat.
+    """
+
+    protocol: ClassVar[str] = "modbus"
+    LinkSettings: ClassVar[type[BaseModel]] = ModbusLinkSettings
+    DeviceSettings: ClassVar[type[BaseModel]] = ModbusDeviceSettings
+    Address: ClassVar[type[BaseModel]] = ModbusAddress
+    Rules: ClassVar[type[BaseModel]] = ModbusRules
+
+    def __init__(self, spec: LinkSpec) -> None:
+        """Plans the reads. Raises ConfigError; a single point that cannot be read is told by `items` instead."""
+        if not isinstance(spec.settings, ModbusLinkSettings):
+            raise bad_model(f"link {spec.id}: settings", spec.settings, ModbusLinkSettings)
+        self._settings = spec.settings
+        self._clock = spec.clock
+        self._devices = {device.id: Device(device) for device in spec.devices}
+        if spec.settings.transport == "rtu-over-tcp":
+            for device in self._devices.values():
+                if device.unit == 0:
+                    raise bad_unit(device.id, device.unit)
+        self._link = Link(spec.settings, spec.clock)
+        self._line = Line(spec.settings, self._link, list(self._devices.values()), spec.clock)
+        self._device_of = {point: device for device in self._devices.values() for point in device.addresses}
+
+    async def connect(self) -> None:
+        """Opens the connection and waits for the first unit that answers. Raises TransientError."""
+        try:
+            await self._link.open()
+            await self._line.probe()
+        except ClosingError:
+            raise not_connected(self._settings) from None
+        except BaseException:
+            self._link.close()
+            raise
+
+    def items(self) -> AsyncIterator[Item]:
+        """Polls until `disconnect`. May be called again on the same connection; every scan then begins anew."""
+        return self._line.run()
+
+    def ack(self, token: Hashable) -> None:
+        """Does nothing: there are no tokens."""
+
+    async def disconnect(self) -> None:
+        """Closes the connection at once; an answer under way is not waited for."""
+        self._link.close()
+        self._line.wake()
+
+    async def read(self, points: Sequence[int]) -> Samples:
+        """Reads these points of one device between the requests of the schedule. Raises TransientError, ConfigError.
+
+        A unit that does not answer gives the status BadNoCommunication.
+        """
+        devices = {self._device_of.get(point) for point in points}
+        device = devices.pop() if len(devices) == 1 else None
+        if device is None:
+            raise unknown_points(list(points))
+        try:
+            return await read_once(self._link, device, points, self._clock)
+        except ClosingError:
+            raise not_connected(self._settings) from None
+
+    async def write(self, point: int, value: Any) -> None:
+        """Raises WritesDisabledError: this adapter does not write."""
+        raise WritesDisabledError(f"write of point {point}")
+
+    def browse(self, node: str | None = None, *, depth: int = 1) -> AsyncIterator[BrowseNode]:
+        """Raises ConfigError: Modbus has no model to browse."""
+        raise no_browse()
+
+    def endpoint(self, device: str) -> str:
+        """`modbus+tcp://192.168.1.21:502/unit/1` (WoT binding's form), for serial frames `modbus+rtu-over-tcp://…`."""
+        settings = self._settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return f"modbus+{settings.transport}://{host}:{settings.port}/unit/{self._devices[device].unit}"
+
+    def counters(self) -> Counters:
+        """Running totals; errors by kind: timeout, malformed, short, closed, connect, exception_2 and so on."""
+        return Counters(self._link.requests, dict(self._link.errors), self._line.overruns, self._line.values)

@@ -1,0 +1,235 @@
+"""What is known of one device: its points, the reads that fetch them, and what it has taught about its registers."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+
+from adapters.contract import DeviceSpec
+from adapters.modbus._decode import Decoder, check_address, compile_decoder
+from adapters.modbus._errors import bad_model
+from adapters.modbus._isolate import BadSpan, Cut, Defect, Limit, Probe
+from adapters.modbus._link import Request
+from adapters.modbus._plan import Problem, Read, Value, plan
+from adapters.modbus._settings import ModbusDeviceSettings
+from schemas.profile import ModbusAddress, ModbusRules
+
+FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
+"""Function codes of the reads (V1.1b3 §6.1 to §6.4)."""
+BITS = frozenset({"coil", "discrete"})
+
+PROBE_FIRST = 30.0
+"""Seconds until a refused address is tried again; doubled each time."""
+PROBE_MOST = 900.0
+
+
+@dataclass(slots=True)
+class Block:
+    """One read as it is sent again and again."""
+
+    table: str
+    read: Read
+    request: Request
+    decoder: Decoder
+
+
+@dataclass(slots=True)
+class Hunt:
+    """The search for what is wrong with a refused block."""
+
+    block: Block
+    code: int
+    steps: Generator[Probe, int, Defect | None]
+    request: Request
+
+
+@dataclass(slots=True)
+class Scan:
+    """The points of a group, read once a period on a fixed grid of monotonic seconds."""
+
+    group: str
+    period: float
+    values: dict[str, list[Value]]
+    """Table -> values, without those in quarantine."""
+    due: float = math.inf
+    """The grid's slot that is under way or next."""
+    blocks: list[Block] = field(default_factory=list)
+    pending: deque[Block] = field(default_factory=deque)
+    """What is left of the scan under way, empty between scans."""
+    hunt: Hunt | None = None
+    vain: int = 0
+    """Hunts in this slot that found nothing."""
+    complete_to: int | None = None
+    """When its last complete scan was answered, in µs."""
+
+    def request(self) -> Request:
+        """What to ask next for this scan, which begins if it is not under way. Only for a scan with blocks."""
+        if self.hunt is not None:
+            return self.hunt.request
+        if not self.pending:
+            self.pending.extend(self.blocks)
+            self.vain = 0
+        return self.pending[0].request
+
+    def restart(self) -> None:
+        """Gives up the scan under way; the next one begins with the block that was not answered, which alone a late answer fits."""
+        self.hunt = None
+        if self.pending:
+            first = self.pending[0]
+            where = [(block.table, block.read.start) for block in self.blocks]
+            key = (first.table, first.read.start)
+            at = where.index(key) if key in where else 0
+            self.pending = deque(self.blocks[at:] + self.blocks[:at])
+
+    def reset(self, now: float) -> None:
+        """Begins anew, at once."""
+        self.hunt = None
+        self.pending.clear()
+        self.due = now if self.blocks else math.inf
+
+    def advance(self, now: float) -> int:
+        """The scan is complete: on to the next slot. Returns how many slots have passed without a scan."""
+        self.due += self.period
+        return self.skip(now)
+
+    def skip(self, now: float) -> int:
+        """Leaves slots behind that are over; the one that has begun last is still served. Returns how many."""
+        missed = math.floor((now - self.due) / self.period) if now > self.due else 0
+        if missed:
+            self.due += missed * self.period
+        return missed
+
+
+@dataclass(slots=True)
+class Refused:
+    """A span that the device refuses on its own: in quarantine, and tried again ever more seldom."""
+
+    table: str
+    span: tuple[int, int]
+    values: list[tuple[str, Value]]
+    """(group, value)."""
+    code: int
+    request: Request
+    due: float
+    delay: float = PROBE_FIRST
+
+
+class Device:
+    """One device of the link. Raises ConfigError when its models are not those of this adapter.
+
+    `unreadable` are the points that are never asked for, each with what is wrong with its configuration.
+    """
+
+    def __init__(self, spec: DeviceSpec) -> None:
+        if not isinstance(spec.settings, ModbusDeviceSettings):
+            raise bad_model(f"device {spec.id}: settings", spec.settings, ModbusDeviceSettings)
+        if not isinstance(spec.rules, ModbusRules):
+            raise bad_model(f"device {spec.id}: rules", spec.rules, ModbusRules)
+        self.id = spec.id
+        self.unit = spec.settings.unit
+        self.rules = spec.rules
+        self.addresses: dict[int, ModbusAddress] = {}
+        self.groups: dict[int, str] = {}
+        self.unreadable: dict[int, str] = {}
+        self.troubles: dict[int, str] = {}
+        """Points that the device answers with exceptions, and what it says."""
+        self.refused: dict[tuple[str, tuple[int, int]], Refused] = {}
+        self._limits: dict[str, int] = {}
+        self._cuts: dict[str, set[int]] = {}
+        values: dict[str, dict[str, list[Value]]] = {}
+        for point in spec.points:
+            address = point.address
+            if not isinstance(address, ModbusAddress):
+                raise bad_model(f"device {spec.id}, signal {point.signal}: address", address, ModbusAddress)
+            self.addresses[point.id] = address
+            self.groups[point.id] = point.group
+            problem = check_address(address)
+            if problem is not None:
+                self.unreadable[point.id] = problem
+                continue
+            tables = values.setdefault(point.group, {})
+            tables.setdefault(address.table, []).append(Value(address.wire, address.registers, point.id))
+        for tables in values.values():
+            for table in tables:
+                _, problems = self.plan(table, tables[table])
+                self.unreadable.update((problem.point, problem.text) for problem in problems)
+                tables[table] = [value for value in tables[table] if value.point not in self.unreadable]
+        self.scans = {group: Scan(group, spec.groups.get(group, 1.0), tables) for group, tables in values.items()}
+        self.replan()
+
+    def plan(self, table: str, values: Iterable[Value]) -> tuple[list[Read], list[Problem]]:
+        """The reads of these values, by the rules and by what the device has taught."""
+        rules = self.rules
+        return plan(
+            values,
+            limit=rules.max_bits if table in BITS else rules.max_registers,
+            max_gap=rules.max_gap,
+            holes=rules.holes,
+            cuts=sorted(self._cuts.get(table, ())),
+            learned=self._limits.get(table),
+        )
+
+    def blocks(self, tables: dict[str, list[Value]]) -> list[Block]:
+        """The values' reads, ready to be sent and decoded."""
+        made: list[Block] = []
+        for table, values in tables.items():
+            for read in self.plan(table, values)[0]:
+                decoder = compile_decoder(read, self.addresses, bits=table in BITS)
+                made.append(Block(table, read, self.request(table, read.start, read.size), decoder))
+        return made
+
+    def request(self, table: str, start: int, size: int) -> Request:
+        """A read request to this device's unit."""
+        return Request(self.unit, FUNCTIONS[table], start, size)
+
+    def replan(self) -> None:
+        """Makes the scans' blocks anew. A scan under way goes on with those it has."""
+        for scan in self.scans.values():
+            scan.blocks = self.blocks(scan.values)
+            if not scan.blocks:
+                scan.pending.clear()
+                scan.due = math.inf
+
+    def learn(self, table: str, defect: Defect) -> None:
+        """Takes note of a border or of the largest read; then `replan`."""
+        if isinstance(defect, Cut):
+            self._cuts.setdefault(table, set()).add(defect.address)
+        elif isinstance(defect, Limit):
+            self._limits[table] = min(defect.size, self._limits.get(table, defect.size))
+
+    def continue_with(self, scan: Scan) -> None:
+        """What is left of the scan under way, planned anew after something has been learned."""
+        left: dict[str, list[Value]] = {}
+        for block in scan.pending:
+            known = set(scan.values.get(block.table, ()))
+            left.setdefault(block.table, []).extend(value for value in block.read.values if value in known)
+        scan.pending = deque(self.blocks(left))
+
+    def quarantine(self, table: str, defect: BadSpan, now: float) -> Refused:
+        """Takes a span out of all scans; then `replan`."""
+        values: list[tuple[str, Value]] = []
+        for scan in self.scans.values():
+            here = scan.values.get(table, [])
+            values += [(scan.group, value) for value in here if value.span == defect.span]
+            scan.values[table] = [value for value in here if value.span != defect.span]
+        refused = Refused(table, defect.span, values, defect.code, self.request(table, *defect.span), now + PROBE_FIRST)
+        self.refused[table, defect.span] = refused
+        return refused
+
+    def release(self, refused: Refused, now: float) -> None:
+        """Takes a span back into its scans, which may get a first slot; the others in quarantine are tried soon. Then `replan`."""
+        del self.refused[refused.table, refused.span]
+        for group, value in refused.values:
+            scan = self.scans[group]
+            scan.values.setdefault(refused.table, []).append(value)
+            if scan.due == math.inf:
+                scan.due = now
+        for other in self.refused.values():
+            other.due, other.delay = now, PROBE_FIRST
+
+    def next_due(self) -> float:
+        """The earliest slot of its scans and trials, in monotonic seconds; infinite when there is nothing to read."""
+        due = min((scan.due for scan in self.scans.values()), default=math.inf)
+        return min(due, min((refused.due for refused in self.refused.values()), default=math.inf))

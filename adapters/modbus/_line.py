@@ -1,0 +1,445 @@
+"""The schedule of a link: one request at a time, each unit its turn, each group on its grid, and no unit waits long for a dead one."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from adapters.contract import Clock, DeviceState, Item, Lost, PointTrouble, Samples, TransientError
+from adapters.modbus._device import PROBE_MOST, Block, Device, Hunt, Refused, Scan
+from adapters.modbus._errors import (
+    GATEWAY_FIX_EN,
+    GATEWAY_FIX_ZH,
+    NO_ANSWER_FIX_EN,
+    NO_ANSWER_FIX_ZH,
+    no_answer,
+    not_connected,
+)
+from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadSpan, Defect, isolate
+from adapters.modbus._link import ClosingError, Link, NoAnswerError, Response
+from adapters.modbus._settings import ModbusLinkSettings
+from schemas.status import BAD_CONFIGURATION_ERROR, BAD_DECODING_ERROR, modbus_exception
+from schemas.wire import Cause
+
+BACKOFF_FIRST = 1.0
+"""Seconds that a silent unit is left alone; doubled each time."""
+BACKOFF_MOST = 60.0
+_JITTER = 0.2
+_MISSES_TO_DOWN = 2
+"""A unit that has answered before may miss once: a single lost frame on a serial line is no outage."""
+_GATEWAY_SILENT = (10, 11)
+"""Exceptions by which a gateway says that the unit behind it does not answer (V1.1b3 §7)."""
+_PASSING = (5, 6)
+"""Exceptions that pass by themselves: acknowledge, busy."""
+_STALL = 0.05
+"""Seconds for which the consumer may keep us waiting before lost slots are looked for."""
+
+
+class Unit:
+    """One unit number on the link, with the devices that sit behind it."""
+
+    def __init__(self, number: int, devices: list[Device]) -> None:
+        self.number = number
+        self.devices = devices
+        self.pause = max(device.rules.pause for device in devices)
+        self.misses = 0
+        self.delay = BACKOFF_FIRST
+        self.down = False
+        self.by_time_out = False
+        """It is down by silence, not by what a gateway says of it."""
+        self.last_life: int | None = None
+        """When it answered last, in µs."""
+        self.retry_at = 0.0
+        self.free_at = 0.0
+        self.wake = math.inf
+        """When it has something to do next, in monotonic seconds."""
+
+    def settle(self) -> None:
+        """Reckons `wake` anew, after anything of it has changed."""
+        due = min(device.next_due() for device in self.devices)
+        self.wake = max(due, self.retry_at, self.free_at)
+
+    def next_work(self, now: float) -> tuple[Device, Scan | Refused]:
+        """What has waited longest. Only when `wake` has come."""
+        best: tuple[float, Device, Scan | Refused] | None = None
+        for device in self.devices:
+            for scan in device.scans.values():
+                if scan.due <= now and (best is None or scan.due < best[0]):
+                    best = (scan.due, device, scan)
+            for refused in device.refused.values():
+                if refused.due <= now and (best is None or refused.due < best[0]):
+                    best = (refused.due, device, refused)
+        assert best is not None, "wake is never before the first slot"
+        return best[1], best[2]
+
+
+class Line:
+    """Runs the schedule over a `Link`. `values` and `overruns` are running totals."""
+
+    def __init__(self, settings: ModbusLinkSettings, link: Link, devices: Sequence[Device], clock: Clock) -> None:
+        self._settings = settings
+        self._link = link
+        self._clock = clock
+        self._devices = {device.id: device for device in devices}
+        by_number: dict[int, list[Device]] = {}
+        for device in devices:
+            by_number.setdefault(device.unit, []).append(device)
+        self._units = [Unit(number, sharing) for number, sharing in by_number.items()]
+        self._turn = 0
+        self._connected_at = 0
+        self._sleeping: asyncio.Future[None] | None = None
+        self._random = random.Random()
+        self.values = 0
+        self.overruns = 0
+        link.on_lost = self.wake
+
+    def wake(self) -> None:
+        """Ends a rest of `run`, which then looks at the state of the link."""
+        if self._sleeping is not None and not self._sleeping.done():
+            self._sleeping.set_result(None)
+
+    # ------------------------------------------------------------------------------------------------------- connecting
+
+    async def probe(self) -> None:
+        """Returns when one unit has answered, whatever it says; those asked in vain before it are down.
+
+        Raises TransientError when none answers, so that a link on which nobody lives does not come up again and again.
+        """
+        self._connected_at = self._clock.now()
+        readable = [
+            unit
+            for unit in self._units
+            if any(scan.blocks for device in unit.devices for scan in device.scans.values())
+        ]
+        for unit in self._units:
+            unit.retry_at = unit.free_at = 0.0
+            unit.delay = BACKOFF_FIRST
+            for device in unit.devices:
+                for refused in device.refused.values():
+                    refused.due = 0.0  # a device that was away may have been loaded with another program
+        for unit in sorted(readable, key=lambda unit: unit.down):
+            device = next(device for device in unit.devices if any(scan.blocks for scan in device.scans.values()))
+            block = next(scan.blocks[0] for scan in device.scans.values() if scan.blocks)
+            try:
+                response = await self._link.request(block.request, device.rules.timeout)
+            except NoAnswerError:
+                self._missed(unit, by_time_out=True)
+                unit.down = True
+            except ClosingError:
+                raise not_connected(self._settings) from None
+            else:
+                if response.code not in _GATEWAY_SILENT:
+                    self._alive(unit, response.received)
+                return
+        if readable:
+            raise no_answer(self._settings, len(readable))
+
+    # --------------------------------------------------------------------------------------------------------- running
+
+    async def run(self) -> AsyncIterator[Item]:
+        """The items of `Adapter.items`."""
+        for item in self._begin():
+            yield item
+        while self._link.is_open:
+            now = self._clock.monotonic()
+            unit = self._next_unit(now)
+            lost = self._link.lost
+            items: list[Item] = []
+            if lost is None and unit is None:
+                await self._rest(min((unit.wake for unit in self._units), default=math.inf) - now)
+                continue
+            if lost is None and unit is not None:
+                try:
+                    items = await self._serve(unit, now)
+                except ClosingError:
+                    return
+                except TransientError as error:
+                    lost = error
+            if lost is not None:
+                for item in self._all_down(lost):
+                    yield item
+                raise lost
+            before = self._clock.monotonic()
+            for item in items:
+                yield item
+            after = self._clock.monotonic()
+            if after - before > _STALL:
+                for item in self._stalled(before, after):
+                    yield item
+            if self._silent():
+                raise no_answer(self._settings, len(self._units))
+
+    def _begin(self) -> Iterator[Item]:
+        """What has to be told at the start of a session, and every scan from its beginning."""
+        mono, now = self._clock.monotonic(), self._clock.now()
+        for unit in self._units:
+            for device in unit.devices:
+                for scan in device.scans.values():
+                    scan.reset(mono)
+            unit.settle()
+            if unit.down:
+                yield from self._states(unit, up=False, at=self._known_until(unit))
+        for device in self._devices.values():
+            for point, problem in device.unreadable.items():
+                yield PointTrouble(device.id, point, problem)
+                yield Samples(
+                    device.id, device.groups[point], now, (point,), (None,), status=(BAD_CONFIGURATION_ERROR,)
+                )
+            for point, problem in device.troubles.items():
+                yield PointTrouble(device.id, point, problem)
+            for refused in device.refused.values():
+                yield from self._refused_rows(device, refused, now)
+
+    def _next_unit(self, now: float) -> Unit | None:
+        """The next unit in turn that has something to do."""
+        units, count = self._units, len(self._units)
+        for step in range(1, count + 1):
+            unit = units[(self._turn + step) % count]
+            if unit.wake <= now:
+                self._turn = (self._turn + step) % count
+                return unit
+        return None
+
+    async def _rest(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._sleeping = sleeping = loop.create_future()
+        timer = None if seconds == math.inf else loop.call_later(max(seconds, 0.0), self.wake)
+        try:
+            await sleeping
+        finally:
+            self._sleeping = None
+            if timer is not None:
+                timer.cancel()
+
+    async def _serve(self, unit: Unit, now: float) -> list[Item]:
+        """One request for this unit, and what comes of it."""
+        device, work = unit.next_work(now)
+        items: list[Item] = []
+        try:
+            request = work.request if isinstance(work, Refused) else work.request()
+            response = await self._link.request(request, device.rules.timeout)
+        except NoAnswerError:
+            items.extend(self._not_answered(unit, by_time_out=True))
+        else:
+            if response.code in _GATEWAY_SILENT:
+                items.extend(self._not_answered(unit, by_time_out=False))
+            else:
+                items.extend(self._alive(unit, response.received))
+                if isinstance(work, Refused):
+                    items.extend(self._tried_again(device, work, response))
+                elif work.hunt is not None:
+                    items.extend(self._hunted(device, work, work.hunt, response))
+                else:
+                    items.extend(self._scanned(device, work, response))
+        if unit.pause:
+            unit.free_at = self._clock.monotonic() + unit.pause
+        unit.settle()
+        return items
+
+    # ----------------------------------------------------------------------------------------------------------- scans
+
+    def _scanned(self, device: Device, scan: Scan, response: Response) -> Iterator[Item]:
+        block = scan.pending[0]
+        if response.code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE) or response.short:
+            code = response.code or ILLEGAL_VALUE  # a device that cuts its answer off means that too much was asked for
+            yield from self._hunt(device, scan, block, code, response)
+            return
+        if response.code:
+            yield self._exception(device, scan, block, response)
+            if response.code not in _PASSING:
+                yield from self._troubled(device, block, response.code)
+            return
+        values, status = block.decoder.decode(response.data)
+        self.values += len(values)
+        yield Samples(
+            device.id, scan.group, response.received, block.decoder.points, values, status=status,
+            complete_to=self._done(scan, response),
+        )  # fmt: skip
+        if device.troubles:
+            for point in block.decoder.points:
+                if device.troubles.pop(point, None) is not None:
+                    yield PointTrouble(device.id, point, None)
+
+    def _done(self, scan: Scan, response: Response) -> int | None:
+        """The first block of the scan is done; the time up to which all is complete if it was the last."""
+        scan.pending.popleft()
+        if scan.pending:
+            return None
+        self.overruns += scan.advance(self._clock.monotonic())
+        scan.complete_to = response.received
+        return response.received
+
+    def _exception(self, device: Device, scan: Scan, block: Block, response: Response) -> Samples:
+        points = block.decoder.points
+        self.values += len(points)
+        code = modbus_exception(response.code).status if response.code else BAD_DECODING_ERROR
+        return Samples(
+            device.id, scan.group, response.received, points, (None,) * len(points), status=(code,) * len(points),
+            complete_to=self._done(scan, response),
+        )  # fmt: skip
+
+    def _troubled(self, device: Device, block: Block, code: int) -> Iterator[Item]:
+        problem = f"{block.table} registers {block.read.start:#06x} to {block.read.start + block.read.size - 1:#06x}: {_explain(code)}"
+        for point in block.decoder.points:
+            if device.troubles.get(point) != problem:
+                device.troubles[point] = problem
+                yield PointTrouble(device.id, point, problem)
+
+    # ------------------------------------------------------------------------------------- what the device refuses to give
+
+    def _hunt(self, device: Device, scan: Scan, block: Block, code: int, response: Response) -> Iterator[Item]:
+        """A block was refused: begin to look for the reason."""
+        if scan.vain > 1:  # refused again and again, and each time nothing is found: a mood of the device
+            yield self._exception(device, scan, block, response)
+            return
+        steps = isolate(sorted({value.span for value in block.read.values}), code)
+        try:
+            probe = next(steps)
+        except StopIteration as found:
+            yield from self._found(device, scan, block, found.value, response.received)
+        else:
+            scan.hunt = Hunt(block, code, steps, device.request(block.table, *probe))
+
+    def _hunted(self, device: Device, scan: Scan, hunt: Hunt, response: Response) -> Iterator[Item]:
+        """The answer to one step of the search."""
+        code = ILLEGAL_VALUE if response.short else response.code
+        if code not in (0, ILLEGAL_ADDRESS, ILLEGAL_VALUE):
+            scan.hunt = None
+            yield self._exception(device, scan, hunt.block, response)
+            return
+        try:
+            probe = hunt.steps.send(code)
+        except StopIteration as found:
+            scan.hunt = None
+            yield from self._found(device, scan, hunt.block, found.value, response.received)
+        else:
+            hunt.request = device.request(hunt.block.table, *probe)
+
+    def _found(self, device: Device, scan: Scan, block: Block, defect: Defect | None, received: int) -> Iterator[Item]:
+        if defect is None:
+            scan.vain += 1
+            return
+        if isinstance(defect, BadSpan):
+            refused = device.quarantine(block.table, defect, self._clock.monotonic())
+            yield from self._refused_rows(device, refused, received)
+        else:
+            device.learn(block.table, defect)
+        device.replan()
+        device.continue_with(scan)
+        if not scan.pending and scan.blocks:  # the refused block was the last, and nothing of it is left
+            self.overruns += scan.advance(self._clock.monotonic())
+
+    def _refused_rows(self, device: Device, refused: Refused, received: int) -> Iterator[Item]:
+        status = modbus_exception(refused.code).status
+        first, size = refused.span
+        problem = f"{refused.table} register {first:#06x} ({size} long): {_explain(refused.code)}"
+        for group, value in refused.values:
+            yield Samples(device.id, group, received, (value.point,), (None,), status=(status,))
+            yield PointTrouble(device.id, value.point, problem)
+
+    def _tried_again(self, device: Device, refused: Refused, response: Response) -> Iterator[Item]:
+        now = self._clock.monotonic()
+        if response.code or response.short:
+            refused.delay = min(refused.delay * 2, PROBE_MOST)
+            refused.due = now + refused.delay
+            return
+        device.release(refused, now)
+        device.replan()
+        by_group: dict[str, list[int]] = {}
+        for group, value in refused.values:
+            by_group.setdefault(group, []).append(value.point)
+            yield PointTrouble(device.id, value.point, None)
+        for group in by_group:
+            tables = {refused.table: [value for own, value in refused.values if own == group]}
+            for block in device.blocks(tables):
+                values, status = block.decoder.decode(response.data)
+                self.values += len(values)
+                yield Samples(device.id, group, response.received, block.decoder.points, values, status=status)
+
+    # ----------------------------------------------------------------------------------------------- units come and go
+
+    def _alive(self, unit: Unit, received: int) -> Sequence[Item]:
+        unit.last_life = received
+        if not unit.misses and not unit.down:
+            return ()
+        unit.misses = 0
+        unit.delay = BACKOFF_FIRST
+        unit.retry_at = 0.0
+        now = self._clock.monotonic()
+        for device in unit.devices:
+            for scan in device.scans.values():
+                if scan.due != math.inf:
+                    scan.skip(now)  # slots of an outage are no overruns
+        if not unit.down:
+            return ()
+        unit.down = False
+        return list(self._states(unit, up=True, at=received))
+
+    def _missed(self, unit: Unit, *, by_time_out: bool) -> None:
+        now = self._clock.monotonic()
+        unit.misses += 1
+        unit.by_time_out = by_time_out
+        unit.retry_at = now + unit.delay * self._random.uniform(1 - _JITTER, 1 + _JITTER)
+        unit.delay = min(unit.delay * 2, BACKOFF_MOST)
+        for device in unit.devices:
+            for scan in device.scans.values():
+                scan.restart()
+
+    def _not_answered(self, unit: Unit, *, by_time_out: bool) -> Sequence[Item]:
+        self._missed(unit, by_time_out=by_time_out)
+        if unit.down or (unit.last_life is not None and unit.misses < _MISSES_TO_DOWN):
+            return ()
+        unit.down = True
+        return list(self._states(unit, up=False, at=self._known_until(unit)))
+
+    def _known_until(self, unit: Unit) -> int:
+        """Its last sign of life in this session, in µs; the begin of the session if it gave none."""
+        return max(unit.last_life or 0, self._connected_at)
+
+    def _states(self, unit: Unit, *, up: bool, at: int) -> Iterator[Item]:
+        for device in unit.devices:
+            if up:
+                yield DeviceState(device.id, True, at)
+            elif unit.by_time_out:
+                yield DeviceState(device.id, False, at, "no_answer", NO_ANSWER_FIX_EN, NO_ANSWER_FIX_ZH)
+            else:
+                yield DeviceState(device.id, False, at, "gateway_no_answer", GATEWAY_FIX_EN, GATEWAY_FIX_ZH)
+
+    def _silent(self) -> bool:
+        """Whether no unit at all answers, nor a gateway for one of them."""
+        return bool(self._units) and all(unit.down and unit.by_time_out for unit in self._units)
+
+    def _all_down(self, lost: TransientError) -> Iterator[Item]:
+        """The link is lost: nobody knows anything of any device since it answered last."""
+        for unit in self._units:
+            if not unit.down:
+                for device in unit.devices:
+                    yield DeviceState(device.id, False, self._known_until(unit), lost.reason, lost.fix_en, lost.fix_zh)
+
+    # ------------------------------------------------------------------------------------------------------ back-pressure
+
+    def _stalled(self, before: float, after: float) -> Iterator[Item]:
+        """The consumer kept us from reading: slots that lie wholly in that time are lost."""
+        now = self._clock.now()
+        for unit in self._units:
+            for device in unit.devices:
+                for scan in device.scans.values():
+                    if unit.misses or scan.due == math.inf:
+                        continue
+                    late = max(math.floor((before - scan.due) / scan.period), 0)
+                    missed = scan.skip(after)
+                    self.overruns += missed
+                    if missed > late:
+                        points = [value.point for values in scan.values.values() for value in values]
+                        start = scan.complete_to or now - round((after - before) * 1_000_000)
+                        yield Lost(
+                            device.id, points, start, now, Cause.OVERRUN, missed - late, "the gateway did not keep up"
+                        )
+            unit.settle()
+
+
+def _explain(code: int) -> str:
+    exception = modbus_exception(code)
+    return f"exception {code}, {exception.name}. {exception.text_en} {exception.fix_en}".strip()

@@ -1,0 +1,347 @@
+"""One connection, one request at a time, and no answer that is not verified to be the one asked for.
+
+pymodbus frames, sends and waits; what it leaves open is closed here. It checks neither function code nor length of a response, and on
+RTU frames, which carry no transaction number, it would take a late answer for the next one. So a response passes only when unit,
+transaction (MBAP), function and byte count are those of the request, and after a time-out, a cancellation or an answer that
+does not fit the connection is closed; the next request opens a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections import Counter
+from collections.abc import Callable
+
+from pymodbus import FramerType, ModbusException
+from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.exceptions import ConnectionException
+from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+
+from adapters.contract import Clock, TransientError
+from adapters.modbus._errors import closed_by_peer, not_connected, open_failed
+from adapters.modbus._settings import ModbusLinkSettings
+
+_BUFFER = 4096
+"""Bytes of unread answers that are kept; pymodbus's own 264 would drop a good answer behind a late one."""
+_IDLE = 5.0
+"""A peer that closes in good order after so many idle seconds has cleared up; before, it has thrown us out."""
+_REOPEN_PAUSES = (0.0, 0.1, 0.4)
+"""Seconds before the tries to open again what we closed ourselves: a device with a single connection needs a moment to free it."""
+
+
+class NoAnswerError(Exception):
+    """The unit did not answer in time, or not with what was asked. The connection is closed already. `kind` is for the counters."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ClosingError(Exception):
+    """`close` was called meanwhile."""
+
+
+class Request(ModbusPDU):
+    """A read request, encoded once (V1.1b3 §6.1 to §6.4)."""
+
+    def __init__(self, unit: int, function: int, address: int, count: int) -> None:
+        super().__init__(dev_id=unit, address=address, count=count)
+        self.function_code = function
+        self.data_bytes = (count + 7) // 8 if function <= 2 else count * 2
+        self._encoded = struct.pack(">HH", address, count)
+
+    def encode(self) -> bytes:
+        """The PDU after the function code."""
+        return self._encoded
+
+
+class Response(ModbusPDU):
+    """A response as it came: `pdu` from the function code on; `received` in µs; `code` the exception code, 0 for data.
+
+    `short`: well-formed data, but less than asked for.
+    """
+
+    rtu_byte_count_pos = 2
+    code = 0
+    short = False
+
+    def __init__(
+        self, pdu: bytes, received: int
+    ) -> None:  # the base class's thirteen attributes are for codecs that we do not use
+        self.pdu = pdu
+        self.received = received
+
+    @property
+    def data(self) -> bytes:
+        """The data bytes after function code and byte count."""
+        return self.pdu[2:]
+
+
+class _RawDecoder(DecodePDU):
+    """Hands responses on undecoded, and tells the RTU framer where one may begin: only at the unit and function asked for."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        super().__init__(False)
+        self._now = now
+        self._unit = self._function = self._data_bytes = -1
+
+    def expect(self, request: Request) -> None:
+        """Responses to this request are looked for from now on."""
+        self._unit, self._function, self._data_bytes = request.dev_id, request.function_code, request.data_bytes
+
+    def lookupPduClass(self, data: bytes) -> type[ModbusPDU] | None:
+        """The class that knows the length of the RTU frame that begins with `data`, None where none can begin."""
+        if data[0] != self._unit:
+            return None
+        if data[1] == self._function | 0x80:
+            return ExceptionResponse
+        if data[1] == self._function and (len(data) < 3 or 0 < data[2] <= self._data_bytes):
+            return Response
+        return None
+
+    def decode(self, frame: bytes) -> ModbusPDU | None:
+        """Never None: pymodbus would raise inside the transport."""
+        return Response(frame, self._now())
+
+
+class Link:
+    """The connection of one link. `request` and `open` never run at the same time: a lock keeps the order of callers."""
+
+    def __init__(self, settings: ModbusLinkSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._rtu = settings.transport == "rtu-over-tcp"
+        self._client: AsyncModbusTcpClient | None = None
+        self._decoder = _RawDecoder(clock.now)
+        self._lock = asyncio.Lock()
+        self._closing: asyncio.Event | None = None
+        self._in_flight = False
+        self._lost: str | None = None
+        """Why the peer's end is gone; None while the connection stands, or when we closed it."""
+        self._last_answer = 0.0
+        self._free_at = 0.0
+        self._error: OSError | None = None
+        self.on_lost: Callable[[], None] | None = None
+        """Called when the peer's end is gone while nothing is asked."""
+        self.requests = 0
+        self.errors: Counter[str] = Counter()
+
+    async def open(self) -> None:
+        """Opens the link. Raises TransientError, and then nothing is open."""
+        logging.getLogger("pymodbus.logging").setLevel(
+            logging.CRITICAL
+        )  # it logs each lost answer; ours are counted and told once
+        self.close()
+        self._closing = asyncio.Event()
+        self._lost = None
+        async with self._lock:
+            await self._open()
+
+    def close(self) -> None:
+        """Closes the link, now; a request under way raises ClosingError."""
+        if self._closing is not None:
+            self._closing.set()
+        self._drop()
+
+    @property
+    def lost(self) -> TransientError | None:
+        """Why the peer's end is gone; None while it is not, or when we closed the connection ourselves and shall open a new one."""
+        return None if self._lost is None else closed_by_peer(self._settings, self._lost)
+
+    @property
+    def is_open(self) -> bool:
+        """Between `open` and `close`, whatever the state of the connection."""
+        return self._closing is not None and not self._closing.is_set()
+
+    async def request(self, request: Request, timeout: float) -> Response:
+        """The verified response to `request`, which may be an exception response.
+
+        Raises NoAnswerError, ClosingError, and TransientError when the link is lost.
+        """
+        async with self._lock:
+            closing = self._closing
+            if closing is None or closing.is_set():
+                raise ClosingError if closing is not None else not_connected(self._settings)
+            client = self._client
+            if client is None or self._lost is not None:
+                client = await self._reopen()
+            if self._settings.pause:
+                rest = self._free_at - self._clock.monotonic()
+                if rest > 0:
+                    await asyncio.sleep(rest)
+            return await self._exchange(client, request, timeout)
+
+    # ------------------------------------------------------------------------------------------------------ one request
+
+    async def _exchange(self, client: AsyncModbusTcpClient, request: Request, timeout: float) -> Response:
+        self.requests += 1
+        self._decoder.expect(request)
+        client.ctx.comm_params.timeout_connect = timeout
+        self._in_flight = True
+        answered = False
+        task = asyncio.current_task()
+        cancelling = task.cancelling() if task is not None else 0
+        try:
+            answer = await client.execute(False, request)
+            answered = True
+        except ModbusException as error:
+            raise self._failed(request, timeout) from error
+        finally:
+            self._in_flight = False
+            if not answered:  # cancelled too: its answer may still come, and must find nobody
+                self._drop()
+            if self._settings.pause:
+                self._free_at = self._clock.monotonic() + self._settings.pause
+        if task is not None and task.cancelling() > cancelling:
+            raise asyncio.CancelledError  # Python 3.11's wait_for, inside pymodbus, forgets it when the answer comes in that moment
+        if self._closing is not None and self._closing.is_set():
+            raise ClosingError
+        return self._verified(request, answer)
+
+    def _failed(self, request: Request, timeout: float) -> Exception:
+        if self._closing is not None and self._closing.is_set():
+            return ClosingError()
+        if self._lost is not None:
+            self.errors["closed"] += 1
+            return closed_by_peer(self._settings, self._lost)
+        self.errors["timeout"] += 1
+        return NoAnswerError("timeout", f"unit {request.dev_id} did not answer within {timeout:g} s")
+
+    def _verified(self, request: Request, answer: ModbusPDU) -> Response:
+        wrong = self._wrong(request, answer)
+        if wrong is not None or not isinstance(answer, Response):
+            self._drop()
+            self.errors["malformed"] += 1
+            raise NoAnswerError("malformed", f"unit {request.dev_id}: the answer does not fit the request: {wrong}")
+        self._last_answer = self._clock.monotonic()
+        return answer
+
+    def _wrong(self, request: Request, answer: ModbusPDU) -> str | None:
+        """What is wrong with an answer; sets `code` and `short` of a right one."""
+        if not isinstance(answer, Response):
+            return f"it is a {type(answer).__name__}"
+        if answer.dev_id != request.dev_id:
+            return f"it comes from unit {answer.dev_id}"
+        if answer.transaction_id != request.transaction_id:
+            return f"it belongs to transaction {answer.transaction_id}, not {request.transaction_id}"
+        pdu, function = answer.pdu, request.function_code
+        if pdu[0] == function | 0x80 and len(pdu) >= 2:
+            answer.code = pdu[1]
+            self.errors[f"exception_{answer.code}"] += 1
+            return None if answer.code else "it is an exception without a code"
+        if pdu[0] != function:
+            return f"it has function {pdu[0]}, not {function}"
+        count = pdu[1] if len(pdu) > 1 else 0
+        if len(pdu) != count + 2:
+            return f"it says {count} data bytes and has {len(pdu) - 2}"
+        if count == request.data_bytes:
+            return None
+        if 0 < count < request.data_bytes and (function <= 2 or count % 2 == 0):
+            answer.short = True
+            self.errors["short"] += 1
+            return None
+        return f"it has {count} data bytes, not {request.data_bytes}"
+
+    # -------------------------------------------------------------------------------------------------- the connection
+
+    def _new_client(self) -> AsyncModbusTcpClient:
+        client = AsyncModbusTcpClient(
+            self._settings.host,
+            port=self._settings.port,
+            framer=FramerType.RTU if self._rtu else FramerType.SOCKET,
+            timeout=self._settings.timeout,
+            retries=0,
+            reconnect_delay=0,
+        )
+        context = client.ctx
+        context.framer.decoder = self._decoder
+        context.max_buffer_size = _BUFFER
+        context.max_until_disconnect = 1  # the connection is closed after each time-out: here, not there
+        create = context.call_create
+
+        async def remembering() -> object:
+            try:
+                return await create()
+            except OSError as error:
+                self._error = error
+                raise
+
+        def disconnected(exc: Exception | None) -> None:
+            self._peer_closed(client, exc)
+
+        context.call_create = remembering
+        context.callback_disconnected = disconnected  # type: ignore[method-assign]
+        return client
+
+    async def _open(self) -> None:
+        closing = self._closing
+        if closing is None or closing.is_set():
+            raise ClosingError
+        self._error = None
+        self._client = client = self._new_client()
+        connecting = asyncio.ensure_future(client.connect())
+        told_to_close = asyncio.ensure_future(closing.wait())
+        connected = False
+        try:
+            await asyncio.wait((connecting, told_to_close), return_when=asyncio.FIRST_COMPLETED)
+            if closing.is_set():
+                raise ClosingError
+            connected = connecting.result()
+        finally:
+            told_to_close.cancel()
+            if not connected:
+                connecting.cancel()
+                connecting.add_done_callback(lambda _: _abort(client))
+                self._drop()
+        if not connected:
+            self.errors["connect"] += 1
+            raise open_failed(self._settings, self._error)
+
+    async def _reopen(self) -> AsyncModbusTcpClient:
+        """A connection in place of one that we closed, or that the peer closed because nothing was said on it."""
+        if self._lost is not None:
+            raise closed_by_peer(self._settings, self._lost)
+        failure: TransientError | None = None
+        for pause in _REOPEN_PAUSES:
+            await asyncio.sleep(pause)
+            try:
+                await self._open()
+            except TransientError as error:
+                failure = error
+                if error.reason not in ("refused", "reset"):
+                    break
+            else:
+                assert self._client is not None
+                return self._client
+        assert failure is not None
+        raise failure
+
+    def _peer_closed(self, client: AsyncModbusTcpClient, error: Exception | None) -> None:
+        if client is not self._client:
+            return
+        idle = self._clock.monotonic() - self._last_answer
+        if error is None and not self._in_flight and idle >= _IDLE:
+            self._client = None
+            return
+        self._lost = str(error) if error is not None else "the other end closed the connection"
+        if self._in_flight and not client.ctx.response_future.done():
+            client.ctx.response_future.set_exception(ConnectionException(self._lost))
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if self._in_flight and not client.ctx.response_future.done():
+            client.ctx.response_future.set_exception(ConnectionException("closed"))
+        client.close()
+
+
+def _abort(client: AsyncModbusTcpClient) -> None:
+    """Closes what a cancelled connect may have opened in its last moment; pymodbus closes only once."""
+    transport = client.ctx.transport
+    if isinstance(transport, asyncio.Transport):
+        transport.abort()

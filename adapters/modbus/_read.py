@@ -1,0 +1,73 @@
+"""Reading some points of a device once, beside the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from adapters.contract import Clock, Samples
+from adapters.modbus._device import Block, Device
+from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE
+from adapters.modbus._link import Link, NoAnswerError, Response
+from adapters.modbus._plan import Value
+from schemas.status import (
+    BAD_CONFIGURATION_ERROR,
+    BAD_DECODING_ERROR,
+    BAD_NO_COMMUNICATION,
+    modbus_exception,
+)
+
+
+async def read_once(link: Link, device: Device, points: Sequence[int], clock: Clock) -> Samples:
+    """The present values of these points of `device`, in any order, with a status where there is none.
+
+    `received` is that of the last response. Raises TransientError when the link is lost, ClosingError when it is closed.
+    """
+    rows: dict[int, tuple[Any, int]] = {}
+    tables: dict[str, list[Value]] = {}
+    for point in points:
+        if point in device.unreadable:
+            rows[point] = (None, BAD_CONFIGURATION_ERROR)
+            continue
+        address = device.addresses[point]
+        tables.setdefault(address.table, []).append(Value(address.wire, address.registers, point))
+    received: int | None = None
+    waiting = device.blocks(tables)
+    silent = False
+    while waiting:
+        block = waiting.pop(0)
+        if silent:
+            rows.update((point, (None, BAD_NO_COMMUNICATION)) for point in block.decoder.points)
+            continue
+        try:
+            response = await link.request(block.request, device.rules.timeout)
+        except NoAnswerError:
+            silent = True
+            waiting.insert(0, block)
+            continue
+        received = response.received
+        if (response.short or response.code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE)) and len(block.read.values) > 1:
+            waiting[:0] = [single for value in block.read.values for single in device.blocks({block.table: [value]})]
+            continue
+        rows.update(_rows(block, response))
+    order = list(rows)
+    return Samples(
+        device.id,
+        device.groups[points[0]],
+        received if received is not None else clock.now(),
+        order,
+        [rows[point][0] for point in order],
+        status=[rows[point][1] for point in order],
+    )
+
+
+def _rows(block: Block, response: Response) -> list[tuple[int, tuple[Any, int]]]:
+    points = block.decoder.points
+    if response.code or response.short:
+        status = modbus_exception(response.code).status if response.code else BAD_DECODING_ERROR
+        return [(point, (None, status)) for point in points]
+    values, statuses = block.decoder.decode(response.data)
+    return [
+        (point, (value, status))
+        for point, value, status in zip(points, values, statuses or (0,) * len(points), strict=True)
+    ]

@@ -76,7 +76,7 @@ class NodeFaults:
             self._latest[variable.node] = (variable, value.Value.Value)
         self._status[variable.node] = code
         kept = self._latest[variable.node][1]
-        await self._put(variable, variable.variant(None if code.is_bad() else kept), code)
+        await self._put(variable, ua.Variant() if code.is_bad() else variable.variant(kept), code)
 
     async def remove(self, node: FaultArgument | None) -> None:
         """Take a variable out of the address space until cleared; its monitored items learn BadNodeIdUnknown."""

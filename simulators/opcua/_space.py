@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,11 @@ __all__ = ["Place", "Point", "Space", "Unit", "Variable", "numeric"]
 def numeric(identifier: int, namespace: int = 0) -> Any:
     """A numeric NodeId."""
     return ua.NodeId(identifier, namespace)
+
+
+def _float32(value: float) -> float:
+    number: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,9 @@ class Variable:
     array: bool = False
 
     def variant(self, value: Any) -> Any:
-        """*value* as a Variant of this variable's type."""
+        """*value* as a Variant of this variable's type; a Float is rounded to what 32 bits hold, as it will be sent."""
+        if self.kind is ua.VariantType.Float and value is not None:
+            value = [_float32(item) for item in value] if self.array else _float32(value)
         return ua.Variant(value, self.kind, is_array=self.array)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ def microseconds(time: datetime | None) -> int | None:
 def node_text(node: Any, namespaces: Sequence[str]) -> str:
     """A NodeId as text with its namespace URI (OPC 10000-6 §5.1.12): ``nsu=http://…;s=Name``, ``i=2258``."""
     kind = {int: "i", str: "s", UUID: "g", bytes: "b"}[type(node.Identifier)]
-    identifier = node.Identifier.hex() if kind == "b" else node.Identifier
+    identifier = base64.b64encode(node.Identifier).decode() if kind == "b" else node.Identifier
     prefix = f"nsu={namespaces[node.NamespaceIndex]};" if node.NamespaceIndex else ""
     return f"{prefix}{kind}={identifier}"
 

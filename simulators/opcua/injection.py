@@ -24,7 +24,6 @@ from simulators.process.injection import InjectionMachine
 __all__ = ["INFO", "InjectionModel"]
 
 DI, EM83, EM77, VENDOR = 2, 3, 4, 5
-SERIAL = "0000001"
 INFO = ServerInfo(
     name="Guantong IMM simulator",
     product_uri="urn:guantong:simulators:imm",
@@ -53,7 +52,7 @@ def texts(enumeration: Any) -> dict[int, str]:
 class InjectionModel:
     """The machine and its address space; see :class:`simulators.opcua._device.Model`."""
 
-    def __init__(self, seed: int, serial: str = SERIAL) -> None:
+    def __init__(self, seed: int, serial: str = "0000001") -> None:
         self.machine = InjectionMachine(seed)
         self.serial = serial
         self.root_name = f"IMM_GUANTONG_{serial}"

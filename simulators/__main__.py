@@ -1,0 +1,210 @@
+"""``python -m simulators``: the workshop as a program."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from simulators.device import DeviceType, FaultArgument, FaultError
+from simulators.registry import device_types
+from simulators.workshop import BASE_PORT, Workshop, WorkshopError
+
+__all__ = ["main"]
+
+EPILOG = """\
+examples:
+  python -m simulators                                  all devices, ten times as fast as real ones
+  python -m simulators --devices imm-01,meter-01 --speed 1
+  python -m simulators --list                           which devices and faults there are
+  python -m simulators --truth /tmp/truth               each device writes what it hands out
+  python -m simulators --fault imm-01:slow,delay=2 --fault temp-01:off
+  python -m simulators --count 3 --base-port 50000      three of each, on other ports
+
+while running, one command a line on standard input:
+  fault DEVICE KIND [name=value ...]     such as: fault plc-01 bad node=DB_Line/Placed status=BadSensorFailure
+  clear DEVICE                           ends all faults of a device
+  quit
+The end of standard input ends nothing. Ctrl-C or SIGTERM stops the workshop.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m simulators",
+        description="A simulated workshop: devices that behave, misbehave and know the truth.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--devices", default="all", metavar="LIST", help="device ids separated by commas, or all (default)")
+    add("--speed", type=float, default=10.0, help="process seconds a real second (default 10)")
+    add("--count", type=int, default=1, help="how many of each device (default 1)")
+    add("--seed", type=int, default=1, help="what the processes do depends on it alone (default 1)")
+    add("--host", default="127.0.0.1", help="address to bind (default 127.0.0.1)")
+    add("--base-port", type=int, default=BASE_PORT, metavar="PORT",
+        help=f"ports are counted from here (default {BASE_PORT}); 0 chooses free ones")  # fmt: skip
+    add("--truth", metavar="DIR", help="write what each device hands out to DIR/<device>.ndjson")
+    add("--fault", action="append", default=[], metavar="DEVICE:KIND[,name=value...]",
+        help="a fault to begin with; may be given several times")  # fmt: skip
+    add("--list", action="store_true", help="list devices, ports and faults, and end")
+    add("--json", action="store_true", help="the list as JSON")
+    return parser
+
+
+def _value(text: str) -> FaultArgument:
+    """A fault's argument: a number or a truth value where it looks like one, else text."""
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _arguments(words: Sequence[str]) -> dict[str, FaultArgument]:
+    """``name=value`` words as a fault's arguments.
+
+    Raises:
+        FaultError: a word is not of that form.
+    """
+    pairs = [word.partition("=") for word in words]
+    for (name, equals, _), word in zip(pairs, words, strict=True):
+        if not name or not equals:
+            raise FaultError(f"{word!r} is not of the form name=value")
+    return {name: _value(value) for name, _, value in pairs}
+
+
+def _say(**fields: Any) -> None:
+    sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _list(types: dict[str, DeviceType], base_port: int, as_json: bool) -> None:
+    if as_json:
+        for kind in types.values():
+            faults = dict(kind.faults)
+            port = base_port + kind.port
+            _say(device=kind.id, protocol=kind.protocol, port=port, summary=kind.summary, faults=faults)
+        return
+    lines: list[str] = []
+    for kind in types.values():
+        lines.append(f"{kind.id:<10} {kind.protocol:<20} port {base_port + kind.port}  {kind.summary}")
+        lines += [f"    {name:<14} {what}" for name, what in kind.faults.items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+async def _initial_fault(workshop: Workshop, text: str) -> None:
+    target, *words = text.split(",")
+    device, colon, kind = target.partition(":")
+    if not colon or not kind:
+        raise FaultError(f"--fault {text}: write DEVICE:KIND, such as imm-01:off or imm-01:slow,delay=2")
+    await workshop.fault(device, kind, **_arguments(words))
+
+
+async def _command(workshop: Workshop, line: str) -> bool:
+    """Do what *line* says; whether to go on."""
+    match line.split():
+        case []:
+            pass
+        case ["quit"]:
+            return False
+        case ["fault", device, kind, *words]:
+            await workshop.fault(device, kind, **_arguments(words))
+            _say(done="fault", device=device, kind=kind)
+        case ["clear", device]:
+            await workshop.clear(device)
+            _say(done="clear", device=device)
+        case _:
+            raise FaultError(
+                f"{line!r} is no command; there are: fault DEVICE KIND [name=value ...], clear DEVICE, quit"
+            )
+    return True
+
+
+def _read_input(tell: Callable[[str], object]) -> None:
+    """Hand each line of standard input to *tell* until it ends. Runs in a thread that nobody waits for.
+
+    It reads the descriptor itself: a daemon thread inside ``sys.stdin`` would hold its lock when Python ends.
+    """
+    rest = b""
+    while True:
+        try:
+            data = os.read(0, 4096)
+        except OSError:
+            return
+        if not data:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            tell(line.decode("utf-8", "replace"))
+
+
+async def _serve(workshop: Workshop, faults: Sequence[str]) -> None:
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(line: str) -> None:
+        try:
+            loop.call_soon_threadsafe(lines.put_nowait, line)
+        except RuntimeError:
+            pass  # the loop has ended; so does the process
+
+    def stop(*_: object) -> None:
+        loop.call_soon_threadsafe(lines.put_nowait, "quit")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    if hasattr(signal, "SIGTTIN"):
+        # in the background of a terminal, reading from it would stop us
+        signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+    async with workshop:
+        for text in faults:
+            await _initial_fault(workshop, text)
+        for name, device in workshop.devices.items():
+            _say(device=name, protocol=device.protocol, endpoint=device.endpoint, ready=True)
+        _say(ready="all")
+        if sys.stdin is not None:  # None when descriptor 0 was closed: it may be something else by now
+            threading.Thread(target=_read_input, args=(tell,), daemon=True, name="commands").start()
+        going = True
+        while going:
+            try:
+                going = await _command(workshop, await lines.get())
+            except FaultError as error:
+                _say(error=str(error))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the workshop until told to stop; the exit code."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if options.list:
+        _list(device_types(), options.base_port, options.json)
+        return 0
+    chosen = None if options.devices == "all" else [name.strip() for name in options.devices.split(",")]
+    try:
+        workshop = Workshop(
+            chosen,
+            speed=options.speed,
+            seed=options.seed,
+            host=options.host,
+            truth_dir=options.truth,
+            base_port=options.base_port or None,
+            count=options.count,
+        )
+        asyncio.run(_serve(workshop, options.fault))
+    except (WorkshopError, FaultError) as error:
+        sys.stderr.write(f"simulators: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

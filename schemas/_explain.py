@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher, get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -40,7 +40,7 @@ def explain(error: ValidationError, model: type[BaseModel], data: Any) -> list[E
                 misspelt.add((*entry.place[:-1], entry.nearest))
             result.append(entry)
     for detail in details:
-        if detail["type"] == "extra_forbidden":
+        if detail["type"] == "extra_forbidden" or only_follows(detail):
             continue
         entry = _explain(detail, model, data)
         if detail["type"] == "missing" and entry.place in misspelt:
@@ -48,6 +48,13 @@ def explain(error: ValidationError, model: type[BaseModel], data: Any) -> list[E
         if entry not in result:
             result.append(entry)
     return result
+
+
+def only_follows(detail: ErrorDetails) -> bool:
+    """True for a list that is too short only because its items are wrong."""
+    value = detail.get("input")
+    least = (detail.get("ctx") or {}).get("min_length", 0)
+    return detail["type"] == "too_short" and isinstance(value, list | tuple) and len(value) >= least
 
 
 def shown(value: Any, place: Sequence[str | int] = ()) -> str:
@@ -74,13 +81,13 @@ def shown(value: Any, place: Sequence[str | int] = ()) -> str:
 # ------------------------------------------------------------------------------------------------ the type at some place
 
 
-def _members(annotation: Any) -> list[Any]:
+def members_of(annotation: Any) -> list[Any]:
     """The alternatives of an annotation, without Annotated and Union."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _members(get_args(annotation)[0])
+        return members_of(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
-        return [m for arg in get_args(annotation) for m in _members(arg)]
+        return [m for arg in get_args(annotation) for m in members_of(arg)]
     return [annotation]
 
 
@@ -88,20 +95,20 @@ def _step(candidate: Any, part: str | int) -> list[Any]:
     """The annotations of `part` within `candidate`, none where there is no such part."""
     if isinstance(candidate, type) and issubclass(candidate, BaseModel):
         info = candidate.model_fields.get(str(part))
-        return _members(info.annotation) if info is not None else []
+        return members_of(info.annotation) if info is not None else []
     origin, args = get_origin(candidate), get_args(candidate)
     if origin is dict and len(args) == 2:
-        return _members(args[1])
+        return members_of(args[1])
     if origin in (list, set, frozenset) and isinstance(part, int):
-        return _members(args[0])
+        return members_of(args[0])
     if origin is tuple and isinstance(part, int):
         if len(args) == 2 and args[1] is Ellipsis:
-            return _members(args[0])
-        return _members(args[part]) if part < len(args) else []
+            return members_of(args[0])
+        return members_of(args[part]) if part < len(args) else []
     return []
 
 
-def _walk(model: type[BaseModel], data: Any, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], list[Any]]:
+def real_place(model: type[BaseModel], data: Any, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], list[Any]]:
     """The real place of pydantic's `loc`, which also names members of unions and validators, and the types there."""
     place: list[str | int] = []
     types_here: list[Any] = [model]
@@ -126,6 +133,16 @@ def _walk(model: type[BaseModel], data: Any, loc: Sequence[str | int]) -> tuple[
     return tuple(place), types_here
 
 
+def data_at(data: Any, place: Sequence[str | int]) -> Any:
+    """What is written at `place`; None where nothing is."""
+    for part in place:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
+
+
 def _models(candidates: Sequence[Any]) -> list[type[BaseModel]]:
     return [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
 
@@ -135,16 +152,24 @@ def _models(candidates: Sequence[Any]) -> list[type[BaseModel]]:
 
 def _unknown_key(detail: ErrorDetails, model: type[BaseModel], data: Any) -> Explained:
     *above, key = detail["loc"]
-    place, candidates = _walk(model, data, above)
+    place, candidates = real_place(model, data, above)
     names = [name for m in _models(candidates) for name in m.model_fields]
-    near = _near(key, names)
+    near = nearest(key, names)
     expected = "one of the keys " + ", ".join(names) if names else "no such key"
     return Explained((*place, key), f"the unknown key {str(key)!r}", expected, near)
 
 
-def _near(word: object, names: Sequence[str]) -> str:
-    found = difflib.get_close_matches(str(word).casefold(), [n.casefold() for n in names], n=1, cutoff=0.6)
-    return next((n for n in names if found and n.casefold() == found[0]), "")
+def nearest(word: object, valid: Iterable[object]) -> str:
+    """The valid word that is most like `word`, else an empty string. Swapped letters count little, a wrong first one much."""
+    names = {str(v).casefold(): str(v) for v in valid}
+    written = str(word).casefold()
+
+    def likeness(name: str) -> float:
+        same = sorted(name) == sorted(written)
+        return SequenceMatcher(None, name, written).ratio() + 0.2 * same + 0.05 * (name[:1] == written[:1])
+
+    near = sorted(get_close_matches(written, names, n=5, cutoff=0.55), key=likeness, reverse=True)
+    return names[near[0]] if near else ""
 
 
 _LIMITS = {
@@ -171,16 +196,19 @@ _PLAIN = {
 def _explain(detail: ErrorDetails, model: type[BaseModel], data: Any) -> Explained:
     kind, value = detail["type"], detail.get("input")
     context: dict[str, Any] = detail.get("ctx") or {}
-    place, candidates = _walk(model, data, detail["loc"])
+    place, candidates = real_place(model, data, detail["loc"])
     found = shown(value, place)
     if kind == "missing":
         return _missing(place, candidates)
     if kind in ("literal_error", "enum"):
         choices = [str(c) for t in candidates for c in get_args(t) if get_origin(t) is Literal]
-        return Explained(place, found, "one of " + ", ".join(choices), _near(value, choices))
+        return Explained(place, found, "one of " + ", ".join(choices), nearest(value, choices))
     if kind in _LIMITS:
         word, key = _LIMITS[kind]
-        return Explained(place, found, f"a value of {word} {_number(context[key])}")
+        written = data_at(data, place)
+        return Explained(
+            place, found if written is None else shown(written, place), f"a value of {word} {_number(context[key])}"
+        )
     if kind == "string_pattern_mismatch":
         if context.get("pattern") == ID_PATTERN:
             near = re.sub(r"[^a-z0-9_-]+", "-", str(value).strip().lower()).strip("-_")

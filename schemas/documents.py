@@ -6,7 +6,6 @@ values (YAML 1.2.2 §10.3). A key that is written twice is an error, and so is a
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from schemas._explain import explain
+from schemas._explain import explain, nearest
 
 M = TypeVar("M", bound=BaseModel)
 Place = Sequence[str | int]
@@ -102,13 +101,6 @@ def path_text(place: Place) -> str:
         else:
             text += f'["{part}"]'
     return text
-
-
-def nearest(word: object, valid: Iterable[object]) -> str:
-    """The valid word that is most like `word`, else an empty string."""
-    names = {str(v).casefold(): str(v) for v in valid}
-    near = difflib.get_close_matches(str(word).casefold(), names, n=1, cutoff=0.55)
-    return names[near[0]] if near else ""
 
 
 # --------------------------------------------------------------------------------------------------------------- reading
@@ -274,8 +266,8 @@ def read_yaml(path: Path) -> Document:
             raise DocumentError([Problem(file, "", None, "a file of more than 16 MB", "a YAML file written by people")])
         raw = path.read_bytes()
     except FileNotFoundError:
-        there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        near = nearest(file, there)
+        there = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        near = nearest(path.name, there)
         raise DocumentError([Problem(file, "", None, "no such file", "a YAML file", near, "")]) from None
     except OSError as error:
         problem = Problem(file, "", None, error.strerror or str(error), "a readable file", fix="Check its permissions.")
@@ -320,12 +312,15 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
 # -------------------------------------------------------------------------------------------------------------- checking
 
 
-def validate(document: Document | Any, model: type[M], file: str = "") -> M:
-    """An instance of `model` from a document (or from plain data, then `file` is its name). Raises DocumentError."""
+def validate(document: Document | Any, model: type[M], file: str = "", *, context: Any = None) -> M:
+    """An instance of `model` from a document (or from plain data, then `file` is its name). Raises DocumentError.
+
+    `context` is handed to the model's validators.
+    """
     if not isinstance(document, Document):
         document = Document(file, document)
     try:
-        return model.model_validate(document.data)
+        return model.model_validate(document.data, context=context)
     except ValidationError as error:
         raise DocumentError(problems_of(document, error, model)) from None
 
@@ -354,3 +349,8 @@ def check_part(document: Document, place: Place, data: Any, model: type[M]) -> t
             part.problem([*place, *e.place], found=e.found, expected=e.expected, nearest=e.nearest, fix=e.fix)
             for e in explain(error, model, data)
         ]
+
+
+__all__ = [
+    "Document", "DocumentError", "Place", "Problem", "check_part", "nearest", "parse_yaml", "path_text", "problems_of", "read_yaml", "validate",
+]  # fmt: skip

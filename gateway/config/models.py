@@ -4,20 +4,52 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from schemas.model import Asset, Duration, Id, SignalName, Strict, Text
+from schemas.documents import Document
+from schemas.model import Asset, Counter, Deadband, Duration, Id, SignalName, Strict, Text, parse_duration
 from schemas.profile import EventClause, Group, ProfileSignal
+
+
+def _from_base(path: Path, info: ValidationInfo) -> Path:
+    """Relative paths are relative to the file that they are written in, never to where the gateway was started."""
+    base = (info.context or {}).get("base")
+    return path if base is None else Path(base) / path.expanduser()
+
+
+FilePath = Annotated[Path, AfterValidator(_from_base), WithJsonSchema({"type": "string", "format": "path"})]
+
+
+def _signed_duration(value: Any) -> float:
+    if isinstance(value, str) and value[:1] in ("+", "-"):
+        seconds = parse_duration(value[1:].strip())
+        return -seconds if value[0] == "-" else seconds
+    return parse_duration(value)
+
+
+SignedDuration = Annotated[float, BeforeValidator(_signed_duration, json_schema_input_type=str | float)]
+"""Seconds, of either sign: `+8h`, `-90s`, `8h`, `-1.5`."""
 
 
 class Secret(Strict):
     """A secret is never written into the YAML: it comes from the environment or from a file."""
 
     env: str | None = Field(default=None, description="Name of an environment variable.")
-    file: Path | None = Field(default=None, description="A file whose first line is the secret.")
+    file: FilePath | None = Field(
+        default=None, description="A file whose first line is the secret; relative to this file."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -53,10 +85,16 @@ class GatewaySettings(Strict):
 class BusTls(Strict):
     """TLS towards the broker."""
 
-    ca: Path | None = Field(default=None, description="CA certificates (PEM); the system's by default.")
-    cert: Path | None = None
-    key: Path | None = None
+    ca: FilePath | None = Field(default=None, description="CA certificates (PEM); the system's by default.")
+    cert: FilePath | None = Field(default=None, description="The gateway's certificate (PEM), with `key`.")
+    key: FilePath | None = Field(default=None, description="Its private key (PEM).")
     key_password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("`cert` and `key` belong together: write both or neither")
+        return self
 
 
 class BusSettings(Strict):
@@ -163,19 +201,10 @@ class ClockSettings(Strict):
     tolerance: Duration = Field(
         default=60.0, description="A device whose clock is off by more gets the gateway's time."
     )
-    offset: Duration | str | None = Field(
+    offset: SignedDuration | None = Field(
         default=None,
         description="A known constant offset of the device's clock, subtracted: +8h for Beijing time sent as UTC.",
     )
-
-    @field_validator("offset", mode="before")
-    @classmethod
-    def _signed(cls, value: Any) -> Any:
-        from schemas.model import parse_duration
-
-        if isinstance(value, str) and value[:1] in "+-":
-            return -parse_duration(value[1:]) if value[0] == "-" else parse_duration(value[1:])
-        return value if value is None else parse_duration(value)
 
 
 class SignalOverride(Strict):
@@ -187,13 +216,17 @@ class SignalOverride(Strict):
     scale: float | None = None
     offset: float | None = None
     range: tuple[float, float] | None = None
-    deadband: dict[str, float] | None = None
+    deadband: Deadband | None = None
     silence: Duration | None = None
     store: Literal["change", "every"] | None = None
     asset: Id | None = None
     group: str | None = None
     description: Text | None = None
-    address: dict[str, Any] | None = None
+    enum: dict[int, Text] | None = None
+    counter: Counter | None = None
+    address: dict[str, Any] | None = Field(
+        default=None, description="Keys of the address that differ; a key with null is taken out."
+    )
 
 
 class DeviceSettings(Strict):
@@ -238,8 +271,10 @@ class Config(Strict):
     """The whole file."""
 
     gateway: GatewaySettings = GatewaySettings()
-    data_dir: Path = Field(
-        default=Path("var"), description="Where outbox, SQLite store and logs lie; relative to this file."
+    data_dir: FilePath = Field(
+        default=Path("var"),
+        validate_default=True,
+        description="Where outbox, SQLite store and logs lie; relative to this file.",
     )
     writes: Literal["disabled", "enabled"] = Field(
         default="disabled",
@@ -253,3 +288,16 @@ class Config(Strict):
     outbox: OutboxSettings = OutboxSettings()
     assets: tuple[Asset, ...] = ()
     links: tuple[LinkSettings, ...] = ()
+
+    _base: Path = PrivateAttr(default_factory=Path.cwd)
+    _document: Document = PrivateAttr(default_factory=lambda: Document("configuration", {}))
+
+    @property
+    def base(self) -> Path:
+        """The directory that relative paths of the file start from."""
+        return self._base
+
+    @property
+    def document(self) -> Document:
+        """The file it was read from, for messages that name a place."""
+        return self._document

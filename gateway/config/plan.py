@@ -1,0 +1,127 @@
+"""The plan: what the configuration, its profiles and overrides come to, ready for adapters, normaliser and births."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from adapters.contract import Adapter, Clock, ConfigError, DeviceSpec, LinkSpec, Point, SystemClock
+from gateway.config.models import ClockSettings, GatewaySettings
+from schemas.model import Asset, Signal, Text
+from schemas.profile import Anchor, EventClause, ModbusAddress, OpcUaAddress
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSignal:
+    """A signal as it is collected.
+
+    `point` is its index within the link (`adapters.contract.Point.id`), `index` the one within the whole plan, by which
+    `gateway.collect.items.Readings` names it. A stored number is `raw * scale + offset`, unit conversion included, in `unit` (a UCUM code).
+    `type` is the type of what is stored: a number that is scaled is a float64 whatever the device sends.
+    """
+
+    point: int
+    index: int
+    device: str
+    signal: Signal
+    group: str
+    address: BaseModel
+    address_text: str
+    revision: str
+    asset: str
+    unit: str
+    scale: float
+    offset: float
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDevice:
+    """A device with its signals. `groups`: period (s) of each group in use. `first` is the point of its first signal: its points are contiguous within the link."""
+
+    id: str
+    name: Text
+    link: str
+    asset: str
+    asset_path: tuple[Asset, ...]
+    protocol: str
+    profile: str
+    settings: BaseModel
+    rules: BaseModel
+    groups: Mapping[str, float]
+    first: int
+    signals: tuple[PlannedSignal, ...]
+    events: tuple[EventClause, ...]
+    clock: ClockSettings
+    anchor: Anchor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLink:
+    """A link with its devices. `broken` says why its adapter cannot be used; such a link has no devices and costs no other."""
+
+    id: str
+    protocol: str
+    adapter: type[Adapter] | None
+    settings: BaseModel | None
+    devices: tuple[PlannedDevice, ...]
+    broken: ConfigError | None = None
+
+    def spec(self, clock: Clock | None = None, *, writes: bool = False) -> LinkSpec:
+        """What the adapter is given. Raises the `broken` error of a link without one."""
+        if self.settings is None:
+            raise self.broken or ConfigError(f"link {self.id} has no settings", reason="link_broken")
+        devices = tuple(
+            DeviceSpec(
+                id=device.id,
+                settings=device.settings,
+                rules=device.rules,
+                groups=dict(device.groups),
+                points=tuple(
+                    Point(s.point, device.id, s.signal.name, s.group, s.address, s.signal.type) for s in device.signals
+                ),
+                events=device.events,
+            )
+            for device in self.devices
+        )
+        return LinkSpec(self.id, self.settings, devices, clock or SystemClock(), writes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is collected."""
+
+    gateway: GatewaySettings
+    links: tuple[PlannedLink, ...]
+    assets: Mapping[str, Asset] = field(default_factory=dict)
+
+    @property
+    def devices(self) -> tuple[PlannedDevice, ...]:
+        """All devices, in the order of the file."""
+        return tuple(device for link in self.links for device in link.devices)
+
+    @property
+    def signals(self) -> tuple[PlannedSignal, ...]:
+        """All signals; each stands at its `index`."""
+        return tuple(signal for device in self.devices for signal in device.signals)
+
+    def device(self, name: str) -> PlannedDevice:
+        """The device with this id. Raises KeyError."""
+        for device in self.devices:
+            if device.id == name:
+                return device
+        raise KeyError(name)
+
+
+def address_text(address: BaseModel) -> str:
+    """An address for people: `input 52 float32`, `nsu=…;s=…`; a third party's as JSON."""
+    if isinstance(address, ModbusAddress):
+        order = f" {address.order}" if address.registers > 1 and address.order != "ABCD" else ""
+        length = f"[{address.length}]" if address.length is not None else ""
+        return f"{address.table} {address.wire} {address.type}{length}{order}"
+    if isinstance(address, OpcUaAddress):
+        return address.node or address.path or ""
+    return json.dumps(address.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, sort_keys=True)

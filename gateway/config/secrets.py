@@ -1,0 +1,115 @@
+"""Secrets: from an environment variable or from a file, never from the configuration file itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from gateway.config.models import Secret
+from schemas._explain import members_of
+from schemas.documents import Document, DocumentError, Place, Problem, nearest
+
+MAX_SECRET = 16 * 1024
+_SECRET_KEY = re.compile(r"(^|_)(password|passphrase|secret|token|api_?key)$", re.IGNORECASE)
+
+
+def resolve_secret(
+    secret: Secret, environ: Mapping[str, str] | None = None, *, document: Document | None = None, place: Place = ()
+) -> str:
+    """The secret's text. `document` and `place` only say where it is written, for the message.
+
+    Raises DocumentError where the variable is not set, the file cannot be read, or either is empty.
+    """
+    environ = os.environ if environ is None else environ
+    document = document or Document("configuration", {})
+    if secret.env is not None:
+        text = environ.get(secret.env, "")
+        if text:
+            return text
+        what = "is empty" if secret.env in environ else "is not set"
+        raise DocumentError(
+            [
+                document.problem(
+                    place,
+                    found=f"the environment variable {secret.env}, which {what}",
+                    expected="the secret in it",
+                    nearest=nearest(secret.env, [name for name in environ if name != secret.env]),
+                    fix=f"Set {secret.env} where the gateway is started (systemd: EnvironmentFile=).",
+                )
+            ]
+        )
+    path = secret.file or Path()
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_SECRET).decode().split("\n", 1)[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise DocumentError([_file_problem(document, place, path, f"which cannot be read ({why})")]) from None
+    if not text:
+        raise DocumentError([_file_problem(document, place, path, "whose first line is empty")])
+    return text
+
+
+def _file_problem(document: Document, place: Place, path: Path, what: str) -> Problem:
+    return document.problem(
+        place, found=f"the secret's file {path}, {what}", expected="the secret in its first line",
+        fix="Create the file, readable by the gateway's user alone (chmod 600).",
+    )  # fmt: skip
+
+
+def settings_with_secrets(
+    data: Any,
+    model: type[BaseModel],
+    *,
+    base: Path,
+    environ: Mapping[str, str] | None,
+    document: Document,
+    place: Place,
+) -> tuple[Any, list[Problem]]:
+    """An adapter's settings ready for its model: `{env: …}` and `{file: …}` replaced by the secrets they name, relative
+    paths made absolute. A secret in clear is a problem. `environ` None leaves secrets unread (a placeholder stands for them)."""
+    problems: list[Problem] = []
+
+    def walk(value: Any, types: list[Any], where: tuple[str | int, ...]) -> Any:
+        key = str(where[-1]) if where else ""
+        secret = SecretStr in types or bool(_SECRET_KEY.search(key))
+        if isinstance(value, dict) and (secret or Path not in types) and set(value) in ({"env"}, {"file"}):
+            if not secret and str not in types:
+                return value
+            if not isinstance(next(iter(value.values())), str):
+                problems.append(document.problem(where, found="a secret without a name", expected="{env: NAME}"))
+                return "-"
+            reference = Secret.model_validate(value, context={"base": base})
+            if environ is None:
+                return "-"
+            try:
+                return resolve_secret(reference, environ, document=document, place=where)
+            except DocumentError as error:
+                problems.extend(error.problems)
+                return "-"
+        if secret and isinstance(value, str | int | float) and not isinstance(value, bool):
+            problems.append(
+                document.problem(
+                    where, found="a secret in clear", expected="{env: NAME} or {file: PATH}",
+                    fix="Put it into the environment or into a file, and change it: this file was not meant to hold it.",
+                )
+            )  # fmt: skip
+            return "-"
+        if Path in types and isinstance(value, str):
+            return str(base / Path(value).expanduser())
+        if isinstance(value, dict):
+            models = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
+            return {k: walk(v, [t for m in models for t in _types_of(m, k)], (*where, k)) for k, v in value.items()}
+        return value
+
+    return walk(data, [model], tuple(place)), problems
+
+
+def _types_of(model: type[BaseModel], key: Any) -> list[Any]:
+    info = model.model_fields.get(str(key))
+    return members_of(info.annotation) if info is not None else []

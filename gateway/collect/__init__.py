@@ -1,0 +1,1 @@
+"""Collect: adapters, normaliser, outbox and sender, in one process."""

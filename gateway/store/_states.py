@@ -1,0 +1,36 @@
+"""Links and progress: whether a device is connected, and up to when all that it sourced is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from gateway.store import tables as t
+from gateway.store._sql import text, upsert
+from schemas.wire import Done, Link
+
+
+def store_link(connection: sa.Connection, link: Link) -> None:
+    """A down opens an interval unless one is open; an up closes it, whichever stream opened it (rule 15)."""
+    interval = t.connection.c
+    open_one = connection.execute(
+        sa.select(interval.id, interval.from_ts).where(interval.device == link.device, interval.to_ts.is_(None))
+    ).first()
+    if link.up and open_one is not None:
+        end = max(link.at, open_one.from_ts)
+        connection.execute(t.connection.update().where(interval.id == open_one.id).values(to_ts=end))
+    elif not link.up and open_one is None:
+        row = {"device": link.device, "from_ts": link.at, "to_ts": None, "reason": text(link.reason)}
+        connection.execute(t.connection.insert(), row)
+
+
+def store_progress(connection: sa.Connection, stream: str, at: int, done: Iterable[Done]) -> None:
+    """Keep the latest `complete_to` of each (device, group); the last one wins, also when a clock went back."""
+    rows = {
+        (item.device, item.group): {
+            "device": item.device, "group_name": item.group, "complete_to": item.complete_to, "stream": stream, "at": at,
+        }
+        for item in done
+    }  # fmt: skip
+    upsert(connection, t.progress, [rows[key] for key in sorted(rows)])

@@ -1,0 +1,385 @@
+"""One transaction of the store: the steps of the ledger, each with what it moves and what it brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+import sqlalchemy as sa
+
+from gateway.ledger.steps import Applied, Step, StoreFailedError, WatermarkError
+from gateway.store import _gaps as gaps
+from gateway.store import tables as t
+from gateway.store._batch import columns_of, faults, malformed, take
+from gateway.store._catalog import Catalog
+from gateway.store._errors import DataError, translated
+from gateway.store._events import store_events
+from gateway.store._rows import Columns, Key, Newest, Resolved, Stored, resolve
+from gateway.store._sql import text
+from gateway.store._states import store_link, store_progress
+from gateway.store._values import FLAG_MASK
+from schemas.wire import (
+    Batch,
+    Birth,
+    Cause,
+    Closed,
+    Committed,
+    Done,
+    Event,
+    Gap,
+    Link,
+    Mark,
+    Progress,
+    Row,
+    Tombstone,
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_FEW = 32
+
+
+class Readings(Protocol):
+    """How readings get into one kind of database."""
+
+    def append(self, connection: sa.Connection, columns: Columns) -> None: ...
+    def insert(self, connection: sa.Connection, columns: Columns) -> None: ...
+    def existing(self, connection: sa.Connection, keys: set[Key]) -> dict[Key, list[Stored]]: ...
+    def newest(self, connection: sa.Connection) -> Newest: ...
+    def committed(self) -> None: ...
+    def rolled_back(self) -> None: ...
+    def maintain(self, engine: sa.Engine, *, everything: bool = False) -> bool: ...
+
+
+class State:
+    """What the writer remembers between transactions; read anew after each that failed."""
+
+    def __init__(self) -> None:
+        self.loaded = False
+        self.catalog = Catalog()
+        self.newest = Newest()
+        self.open_gaps: set[str] = set()
+
+    def load(self, connection: sa.Connection, readings: Readings) -> None:
+        """Read it from the store."""
+        self.catalog.load(connection)
+        self.newest = readings.newest(connection)
+        self.open_gaps = gaps.devices_with_open_gaps(connection)
+        self.loaded = True
+
+
+class Transaction:
+    """Applies steps on a connection whose transaction, and lease, are the caller's.
+
+    `careful` isolates each body and halves the readings until the one that the database refuses is found.
+    """
+
+    def __init__(
+        self, connection: sa.Connection, state: State, readings: Readings, place: str, *, event_no: int, careful: bool
+    ) -> None:
+        self._connection = connection
+        self._state = state
+        self._readings = readings
+        self._place = place
+        self._careful = careful
+        self._event_no = event_no
+        self._steps: Sequence[Step] = ()
+        self._start: dict[str, int] = {}
+        self._end: dict[str, Step] = {}
+        self._lost: dict[str, int] = {}
+        self._known: dict[str, Any] = {}
+        self._columns = Columns()
+        self._rows: list[Row] = []
+        self._links: list[Link] = []
+        self._progress: dict[tuple[str, str], tuple[Step, Done]] = {}
+        self._events: list[str] = []
+        self._births = False
+        self._dead: list[dict[str, Any]] = []
+        self.applied = Applied(marks=[], committed=Committed(0, 0, [], [], []))
+
+    def run(self, steps: Sequence[Step], epoch: int, commit_no: int) -> Applied:
+        """Write everything. Raises WatermarkError, StoreFailedError, DataError and what the database raises."""
+        self._steps = steps
+        self._look_up({step.stream for step in steps})
+        for index, step in enumerate(steps):
+            self._move(step)
+            self._guard(step, partial(self._body, index, step))
+        self._write_readings()
+        self._write_progress()
+        self._write_watermarks()
+        if self._dead:
+            self._connection.execute(t.dead_letter.insert(), self._dead)
+        if self._events:
+            self._connection.execute(t.store.update().values(event_no=self._event_no))
+        applied = self.applied
+        applied.marks = [Mark(stream, step.last, step.hash) for stream, step in self._end.items()]
+        applied.committed = Committed(
+            epoch, commit_no, self._rows, self._links, [done for _, done in self._progress.values()], self._events,
+            self._births,
+        )  # fmt: skip
+        return applied
+
+    # ------------------------------------------------------------------------------------------------- watermarks
+
+    def _look_up(self, streams: set[str]) -> None:
+        rows = self._connection.execute(sa.select(t.stream).where(t.stream.c.id.in_(sorted(streams))))
+        self._known = {row.id: row for row in rows}
+
+    def _move(self, step: Step) -> None:
+        """Check that the step is the next one of its stream; a new stream shows that its collector was down."""
+        before = self._end.get(step.stream)
+        if before is not None:
+            watermark = before.last
+        else:
+            known = self._known.get(step.stream)
+            watermark = 0 if known is None else known.watermark
+            if known is not None and known.gateway != step.gateway:
+                raise StoreFailedError(
+                    f"stream {step.stream} belongs to gateway {known.gateway}, gateway {step.gateway} sent it",
+                    fix="Give each gateway an id of its own (gateway.id), and never copy an outbox.",
+                )
+            self._start[step.stream] = watermark
+            if known is None:
+                self._open_gaps(step, Cause.COLLECTOR_DOWN)
+        if step.first != watermark + 1 or step.last < step.first:
+            raise WatermarkError(
+                f"stream {step.stream}: the store is at {watermark}, the step goes from {step.first} to {step.last}",
+                fix="Ask the store for its marks again.",
+            )
+        self._end[step.stream] = step
+
+    def _write_watermarks(self) -> None:
+        for stream, step in self._end.items():
+            values: dict[str, Any] = {"watermark": step.last, "hash": step.hash, "seen_at": step.at}
+            lost = self._lost.get(stream, 0)
+            if stream not in self._known:
+                new = {"id": stream, "gateway": step.gateway, "opened_at": step.at, "lost": lost, **values}
+                self._connection.execute(t.stream.insert(), new)
+                continue
+            moved = self._connection.execute(
+                t.stream.update()
+                .where(t.stream.c.id == stream, t.stream.c.watermark == self._start[stream])
+                .values(lost=t.stream.c.lost + lost, **values)
+            )
+            if moved.rowcount != 1:
+                raise WatermarkError(
+                    f"stream {stream}: the store is no longer at {self._start[stream]}",
+                    fix="Ask the store for its marks again.",
+                )
+
+    # ----------------------------------------------------------------------------------------------------- bodies
+
+    def _guard(self, step: Step, work: Callable[[], None]) -> None:
+        """Do the work; when careful, a body that the database refuses becomes a dead letter."""
+        if not self._careful:
+            work()
+            return
+        try:
+            with translated(self._place), self._connection.begin_nested():
+                work()
+        except DataError as error:
+            self._state.catalog.load(self._connection)
+            self._dead_letter(step, f"refused by the database: {error}", step.body, 1)
+
+    def _body(self, index: int, step: Step) -> None:
+        if step.poison is not None:
+            self._dead_letter(step, step.poison, step.raw if step.raw is not None else b"", 1)
+        if step.gap is not None or step.poison is not None:
+            cause = step.gap or Cause.UNDECODABLE
+            self._open_gaps(step, cause)
+            if step.body is None:
+                self._lost[step.stream] = self._lost.get(step.stream, 0) + step.last - step.first + 1
+            where = f"stream {step.stream}, {step.first} to {step.last}"
+            self.applied.problems.append(f"{where}: {cause.value} {step.detail}".rstrip())
+        body = step.body
+        match body:
+            case None:
+                pass
+            case Batch():
+                self._batch(index, step, body)
+            case Birth():
+                self._birth(step, body)
+            case Link():
+                self._link(step, body)
+            case Progress():
+                self._done(step, body)
+            case Closed():
+                self._closed(step, body)
+            case Tombstone():
+                self._gaps(step, body.gaps)
+            case list():
+                self._events_of(step, [item for item in body if isinstance(item, Event)])
+                self._gaps(step, [item for item in body if isinstance(item, Gap)])
+
+    def _allowed(self, step: Step, device: str, body: Any) -> bool:
+        """False, and a dead letter, when the device is another gateway's."""
+        problem = self._state.catalog.foreign(device, step.gateway)
+        if problem:
+            self._dead_letter(step, problem, body, 1)
+        return not problem
+
+    def _batch(self, index: int, step: Step, batch: Batch) -> None:
+        reason = malformed(batch)
+        if reason:
+            self._dead_letter(step, reason, batch, len(batch.points))
+            self._open_gaps(step, Cause.UNDECODABLE)
+            return
+        points = self._state.catalog.points(self._connection, step.stream)
+        columns = columns_of(batch, points, index)
+        if columns is None:
+            bad = faults(batch, points)
+            for why in sorted(set(bad.values())):
+                rows = [row for row, reason in bad.items() if reason == why]
+                self._dead_letter(step, why, take(batch, rows), len(rows))
+            for row in bad:
+                ts = batch.base + batch.offsets[row]
+                if batch.points[row] in points and t.TS_MIN <= ts <= t.TS_MAX:
+                    self._gap_of(step, points[batch.points[row]], ts)
+            columns = columns_of(
+                take(batch, [row for row in range(len(batch.points)) if row not in bad]), points, index
+            )
+            assert columns is not None  # what was at fault is out
+        self._columns.extend(columns)
+
+    def _birth(self, step: Step, birth: Birth) -> None:
+        if not self._allowed(step, birth.device, birth):
+            return
+        self._state.catalog.birth(self._connection, step, birth)
+        self._births = True
+        if birth.retired:
+            gaps.end_gaps_of_retired(self._connection, birth.device, birth.at)
+            self._state.open_gaps.discard(birth.device)
+
+    def _link(self, step: Step, link: Link) -> None:
+        if self._allowed(step, link.device, link):
+            store_link(self._connection, link)
+            self._links.append(link)
+
+    def _events_of(self, step: Step, events: list[Event]) -> None:
+        mine = [event for event in events if self._allowed(step, event.device, [event])]
+        new = store_events(self._connection, step.gateway, mine, self._event_no)
+        self._event_no += len(new)
+        self._events += new
+
+    def _gaps(self, step: Step, found: list[Gap]) -> None:
+        mine = [gap for gap in found if gap.device is None or self._allowed(step, gap.device, [gap])]
+        gaps.insert_gaps(self._connection, step, mine, self._state.catalog.points(self._connection, step.stream))
+
+    def _done(self, step: Step, body: Progress) -> None:
+        catalog = self._state.catalog
+        done = [item for item in body.done if not catalog.foreign(item.device, step.gateway)]
+        if len(done) < len(body.done):
+            theirs = sorted({item.device for item in body.done} - {item.device for item in done})
+            self.applied.problems += [catalog.foreign(device, step.gateway) for device in theirs]
+        for item in done:
+            self._progress[item.device, item.group] = (step, item)
+        ending = [item for item in done if item.device in self._state.open_gaps]
+        if ending:
+            self._write_progress()
+            gaps.end_gaps(self._connection, step, ending)
+            self._state.open_gaps = gaps.devices_with_open_gaps(self._connection)
+
+    def _write_progress(self) -> None:
+        streams: dict[str, list[tuple[Step, Done]]] = {}
+        for step, done in self._progress.values():
+            streams.setdefault(step.stream, []).append((step, done))
+        for stream, items in streams.items():
+            at = max(step.at for step, _ in items)
+            store_progress(self._connection, stream, at, [done for _, done in items])
+
+    def _closed(self, step: Step, closed: Closed) -> None:
+        """The end of an older stream: what has not arrived of it by now is lost."""
+        here = self._end.get(closed.stream)
+        row = self._connection.execute(
+            sa.select(t.stream.c.watermark).where(t.stream.c.id == closed.stream, t.stream.c.gateway == step.gateway)
+        ).first()
+        watermark = here.last if here is not None else 0 if row is None else row.watermark
+        if watermark < closed.last_seq:
+            detail = f"stream {closed.stream} ended at {closed.last_seq}, stored up to {watermark}"
+            self._open_gaps(step, Cause.LOST, detail)
+            self.applied.problems.append(detail)
+        else:
+            self._state.catalog.forget(self._connection, closed.stream)
+        if row is not None:
+            self._connection.execute(t.stream.update().where(t.stream.c.id == closed.stream).values(closed_at=step.at))
+
+    # --------------------------------------------------------------------------------------------------- readings
+
+    def _write_readings(self) -> None:
+        columns = self._columns
+        if not len(columns):
+            return
+        rest = self._state.newest.split(columns)
+        others = columns.pick(rest)
+        if len(rest) > _FEW:
+            skipped = set(rest)
+            columns = columns.pick([row for row in range(len(columns)) if row not in skipped])
+        else:
+            for row in reversed(rest):
+                for column in columns.all():
+                    del column[row]
+        self._write(columns, self._readings.append)
+        if rest:
+            keys = set(zip(others.signal, others.ts, strict=True))
+            resolved = resolve(others, self._readings.existing(self._connection, keys), self._state.newest)
+            self._write(resolved.rows, self._readings.insert)
+            self._account(others, resolved)
+
+    def _account(self, others: Columns, resolved: Resolved) -> None:
+        self.applied.duplicates += resolved.duplicates
+        self.applied.late += resolved.late
+        for row in resolved.full:
+            self._refuse(others, row, "no n is left for this ts")
+
+    def _write(self, columns: Columns, write: Callable[[sa.Connection, Columns], None]) -> None:
+        if not len(columns):
+            return
+        if self._careful:
+            try:
+                with translated(self._place), self._connection.begin_nested():
+                    write(self._connection, columns)
+            except DataError as error:
+                middle = len(columns) // 2
+                if middle == 0:
+                    self._refuse(columns, 0, f"refused by the database: {error}")
+                    return
+                self._write(columns.cut(0, middle), write)
+                self._write(columns.cut(middle, len(columns)), write)
+                return
+        else:
+            write(self._connection, columns)
+        self.applied.rows += len(columns)
+        status = [code or 0 for code in columns.status]
+        flags = [number & FLAG_MASK for number in columns.flags]
+        self._rows += map(Row, columns.signal, columns.ts, columns.n, columns.value, status, flags)
+
+    def _refuse(self, columns: Columns, row: int, reason: str) -> None:
+        """A reading that the database does not take: a dead letter, and a gap."""
+        step = self._steps[columns.step[row]]
+        reading = Row(
+            columns.signal[row], columns.ts[row], columns.n[row], columns.value[row], columns.status[row] or 0,
+            columns.flags[row] & FLAG_MASK,
+        )  # fmt: skip
+        self._dead_letter(step, reason, reading, 1)
+        self._gap_of(step, reading.signal, reading.ts)
+
+    def _gap_of(self, step: Step, signal: int, ts: int) -> None:
+        device = self._connection.execute(sa.select(t.signal.c.device).where(t.signal.c.id == signal)).scalar_one()
+        gaps.insert_gap(self._connection, step, device, signal, Cause.UNDECODABLE, ts, ts, 1)
+
+    # --------------------------------------------------------------------------------------------- what goes wrong
+
+    def _open_gaps(self, step: Step, cause: Cause, detail: str = "") -> None:
+        self._write_progress()
+        self._state.open_gaps |= gaps.open_gaps(self._connection, step, cause, detail)
+
+    def _dead_letter(self, step: Step, reason: str, raw: Any, count: int) -> None:
+        self._dead.append(
+            {
+                "at": step.at, "gateway": step.gateway, "stream": step.stream, "seq": step.first, "reason": text(reason),
+                "count": count, "raw": raw if isinstance(raw, bytes) else _encoder.encode(raw),
+            }
+        )  # fmt: skip
+        self.applied.dead_letters += count
+        self.applied.problems.append(f"stream {step.stream}, {step.first}: dead letter: {reason}")

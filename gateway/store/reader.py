@@ -1,0 +1,340 @@
+"""The read side of the store, for serve and for the command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from gateway.config.models import StoreSettings
+from gateway.ledger.steps import StoreFailedError
+from gateway.store import records as r
+from gateway.store import tables as t
+from gateway.store._engine import Place, make_engine, place_of
+from gateway.store._errors import DataError, translated
+from gateway.store._history import CHUNK, last_rows, select_readings, stream_rows, to_readings
+from gateway.store._migrate import check_version, version
+from gateway.store._values import from_json
+from schemas.wire import Done
+
+Order = Literal["asc", "desc"]
+
+
+class Reader:
+    """Reads from the store; made by `open_reader`. Safe in many threads at once.
+
+    It connects when it is asked something. Every method may raise StoreWeatherError (the database is not there, or ingest has
+    not made the schema yet) and StoreFailedError. Ranges are start <= t < end in µs; None leaves a side open.
+    """
+
+    def __init__(self, engine: sa.Engine, place: Place) -> None:
+        self._engine = engine
+        self._place = place
+        self._checked = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def check(self) -> None:
+        """Raise StoreWeatherError or StoreFailedError unless the store can be read."""
+        with self._transaction():
+            pass
+
+    def store_id(self) -> str:
+        """The UUID that was born with the database."""
+        with self._transaction() as connection:
+            found: str = connection.execute(sa.select(t.store.c.store_id)).scalar_one()
+            return found
+
+    def size(self) -> int:
+        """Bytes that the store takes on disk."""
+        path = self._place.url.database or ""
+        if self._place.sqlite:
+            files = (Path(path + suffix) for suffix in ("", "-wal"))
+            return sum(file.stat().st_size for file in files if file.exists())
+        with self._transaction() as connection:
+            return int(connection.execute(sa.text("SELECT pg_database_size(current_database())")).scalar_one())
+
+    # ----------------------------------------------------------------------------------------------------- state
+
+    def snapshot(self) -> r.Snapshot:
+        """Epoch, commit number, the newest row of each signal, open connection intervals and progress, as of one commit."""
+        with self._transaction() as connection:
+            head = connection.execute(sa.select(t.store)).one()
+            open_ones = connection.execute(sa.select(t.connection).where(t.connection.c.to_ts.is_(None)))
+            progress = connection.execute(
+                sa.select(t.progress.c.device, t.progress.c.group_name, t.progress.c.complete_to)
+            )
+            return r.Snapshot(
+                store=head.store_id,
+                epoch=head.epoch,
+                commit_no=head.commit_no,
+                rows=last_rows(connection),
+                connections=[r.Connection(row.id, row.device, row.from_ts, row.to_ts, row.reason) for row in open_ones],
+                progress=[Done(*row) for row in progress],
+            )
+
+    def assets(self) -> list[r.AssetRecord]:
+        """All assets, by id."""
+        with self._transaction() as connection:
+            rows = connection.execute(sa.select(t.asset).order_by(t.asset.c.id))
+            return [r.AssetRecord(**row) for row in rows.mappings()]
+
+    def devices(self) -> list[r.DeviceRecord]:
+        """All devices, by id, retired ones included."""
+        with self._transaction() as connection:
+            rows = connection.execute(sa.select(t.device).order_by(t.device.c.id))
+            return [r.DeviceRecord(**row) for row in rows.mappings()]
+
+    def signals(self) -> list[r.SignalRecord]:
+        """All signals with their revisions, by id, retired ones included."""
+        with self._transaction() as connection:
+            revisions: dict[int, list[r.Revision]] = {}
+            order = (t.signal_revision.c.signal_id, t.signal_revision.c.valid_from)
+            for row in connection.execute(sa.select(t.signal_revision).order_by(*order)).mappings():
+                given = dict(row)
+                enum = given.pop("enum")
+                texts = None if enum is None else {int(number): (zh, en) for number, (zh, en) in enum.items()}
+                revisions.setdefault(given.pop("signal_id"), []).append(r.Revision(**given, enum=texts))
+            found = []
+            for row in connection.execute(sa.select(t.signal).order_by(t.signal.c.id)).mappings():
+                given = dict(row)
+                bounds = given.pop("range")
+                found.append(
+                    r.SignalRecord(
+                        **{("group" if key == "group_name" else key): value for key, value in given.items()},
+                        range=None if bounds is None else (float(bounds[0]), float(bounds[1])),
+                        revisions=revisions.get(given["id"], []),
+                    )
+                )
+            return found
+
+    # --------------------------------------------------------------------------------------------------- history
+
+    def history(
+        self,
+        signal_ids: Sequence[int],
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        limit: int | None = None,
+        after: tuple[int, int, int] | None = None,
+        order: Order = "asc",
+    ) -> Iterator[list[r.Reading]]:
+        """The readings of the signals in pieces of at most 5,000, as of one moment; memory does not grow with the range.
+
+        Signals come in the order of their ids, each by (ts, n), forwards or backwards. `after` is the (signal, ts, n) of the
+        last reading that the caller has. A generator that is not read to its end must be closed.
+        """
+        descending = order == "desc"
+        left = limit
+        with self._transaction() as connection:
+            for signal in sorted(set(signal_ids)):
+                if after is not None and signal < after[0]:
+                    continue
+                if left is not None and left <= 0:
+                    return
+                within = after[1:] if after is not None and signal == after[0] else None
+                query = select_readings(connection, signal, start, end, after=within, descending=descending, limit=left)
+                for rows in stream_rows(connection, query, large=left is None or left > CHUNK):
+                    if left is not None:
+                        left -= len(rows)
+                    yield to_readings(rows)
+
+    def last_before(self, signal: int, ts: int) -> r.Reading | None:
+        """The newest reading of a signal before `ts`."""
+        with self._transaction() as connection:
+            query = select_readings(connection, signal, None, ts, descending=True, limit=1)
+            found = to_readings(connection.execute(query))
+            return found[0] if found else None
+
+    # ------------------------------------------------------------------------------------- events, gaps, connections
+
+    def events(
+        self,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        devices: Sequence[str] | None = None,
+        assets: Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+        min_severity: int | None = None,
+        limit: int = 1000,
+        after: tuple[int, int] | None = None,
+        order: Order = "asc",
+    ) -> list[r.EventRecord]:
+        """Events by (ts, no); `after` is the (ts, no) of the last one that the caller has."""
+        columns = t.event.c
+        query = sa.select(t.event).where(*_within(columns.ts, start, end))
+        if devices is not None:
+            query = query.where(columns.device.in_(list(devices)))
+        if assets is not None:
+            query = query.where(columns.asset.in_(list(assets)))
+        if types is not None:
+            query = query.where(columns.type.in_(list(types)))
+        if min_severity is not None:
+            query = query.where(columns.severity >= min_severity)
+        if after is not None:
+            query = query.where(_beyond(columns.ts, columns.no, after, order))
+        return self._events(query.order_by(*_ordered(order, columns.ts, columns.no)).limit(limit))
+
+    def event_feed(self, after: int = 0, *, limit: int = 1000) -> list[r.EventRecord]:
+        """Events in the order of their commits, from the number after `after` on: who keeps the last `no` reads each once."""
+        query = sa.select(t.event).where(t.event.c.no > after).order_by(t.event.c.no).limit(limit)
+        return self._events(query)
+
+    def event_by_id(self, ids: Sequence[str]) -> list[r.EventRecord]:
+        """The events with these ids, by number."""
+        return self._events(sa.select(t.event).where(t.event.c.id.in_(list(ids))).order_by(t.event.c.no))
+
+    def _events(self, query: sa.Select[Any]) -> list[r.EventRecord]:
+        with self._transaction() as connection:
+            return [
+                r.EventRecord(**{**row, "fields": from_json(row["fields"])})
+                for row in connection.execute(query).mappings()
+            ]
+
+    def gaps(
+        self,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        devices: Sequence[str] | None = None,
+        signal: int | None = None,
+        limit: int = 1000,
+        after: int | None = None,
+    ) -> list[r.GapRecord]:
+        """Gaps that overlap the range, by id; `after` is the id of the last one that the caller has.
+
+        With `devices` also the gaps of their whole gateways. With `signal` (its device is looked up) only gaps that cover it.
+        """
+        columns = t.gap.c
+        query = sa.select(t.gap).where(*_overlapping(columns.start_ts, columns.end_ts, start, end, inclusive=True))
+        with self._transaction() as connection:
+            if signal is not None:
+                device = connection.execute(sa.select(t.signal.c.device).where(t.signal.c.id == signal)).scalar()
+                devices = [] if device is None else [device]
+            if devices is not None:
+                owners = sa.select(t.device.c.gateway).where(t.device.c.id.in_(list(devices)))
+                whole = sa.and_(columns.device.is_(None), columns.gateway.in_(owners))
+                query = query.where(sa.or_(columns.device.in_(list(devices)), whole))
+            found: list[r.GapRecord] = []
+            while len(found) < limit:
+                page = query if after is None else query.where(columns.id > after)
+                rows = connection.execute(page.order_by(columns.id).limit(limit)).mappings().all()
+                for row in rows:
+                    if signal is None or row["signals"] is None or signal in row["signals"]:
+                        found.append(_gap(row))
+                if len(rows) < limit:
+                    break
+                after = rows[-1]["id"]
+            return found[:limit]
+
+    def connections(
+        self,
+        device: str | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        limit: int = 1000,
+        after: tuple[int, int] | None = None,
+        order: Order = "asc",
+    ) -> list[r.Connection]:
+        """Intervals without connection that overlap the range, by (start, id); `after` is that of the last one known."""
+        columns = t.connection.c
+        query = sa.select(t.connection).where(
+            *_overlapping(columns.from_ts, columns.to_ts, start, end, inclusive=False)
+        )
+        if device is not None:
+            query = query.where(columns.device == device)
+        if after is not None:
+            query = query.where(_beyond(columns.from_ts, columns.id, after, order))
+        query = query.order_by(*_ordered(order, columns.from_ts, columns.id)).limit(limit)
+        with self._transaction() as connection:
+            rows = connection.execute(query)
+            return [r.Connection(row.id, row.device, row.from_ts, row.to_ts, row.reason) for row in rows]
+
+    # ---------------------------------------------------------------------------------------------------- ledger
+
+    def streams(self) -> list[r.StreamRecord]:
+        """All streams, by the time of their first message."""
+        with self._transaction() as connection:
+            counts: dict[str, int] = {
+                row.stream: row.gaps
+                for row in connection.execute(
+                    sa.select(t.gap.c.stream, sa.func.count().label("gaps")).group_by(t.gap.c.stream)
+                )
+            }
+            rows = connection.execute(sa.select(t.stream).order_by(t.stream.c.opened_at, t.stream.c.id))
+            return [
+                r.StreamRecord(
+                    row.id, row.gateway, row.watermark, row.opened_at, row.seen_at, row.closed_at, row.lost,
+                    counts.get(row.id, 0),
+                )
+                for row in rows
+            ]  # fmt: skip
+
+    def dead_letters(self, *, limit: int = 1000, after: int = 0) -> list[r.DeadLetter]:
+        """Dead letters by id, from the one after `after` on."""
+        columns = t.dead_letter.c
+        query = sa.select(t.dead_letter).where(columns.id > after).order_by(columns.id).limit(limit)
+        with self._transaction() as connection:
+            return [r.DeadLetter(**{**row, "raw": bytes(row["raw"])}) for row in connection.execute(query).mappings()]
+
+    # -------------------------------------------------------------------------------------------------- internal
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """A read transaction that sees one moment of the store."""
+        try:
+            with translated(self._place.text), self._engine.connect() as connection:
+                if not self._place.sqlite:
+                    connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                with connection.begin():
+                    if not self._checked:
+                        check_version(version(connection), self._place.text)
+                        self._checked = True
+                    yield connection
+        except DataError as error:
+            raise StoreFailedError(f"store {self._place.text}: {error}", fix="Correct the query.") from error
+
+
+def _gap(row: sa.RowMapping) -> r.GapRecord:
+    return r.GapRecord(
+        row["id"], row["gateway"], row["device"], row["signals"], row["start_ts"], row["end_ts"], row["cause"],
+        row["count"], row["detail"], row["stream"], row["seq"],
+    )  # fmt: skip
+
+
+def _within(column: Any, start: int | None, end: int | None) -> list[Any]:
+    return [*([] if start is None else [column >= start]), *([] if end is None else [column < end])]
+
+
+def _overlapping(first: Any, last: Any, start: int | None, end: int | None, *, inclusive: bool) -> list[Any]:
+    found: list[Any] = []
+    if end is not None:
+        found.append(first < end)
+    if start is not None:
+        found.append(sa.or_(last.is_(None), last >= start if inclusive else last > start))
+    return found
+
+
+def _beyond(major: Any, minor: Any, after: tuple[int, int], order: Order) -> Any:
+    first, second = after
+    if order == "desc":
+        return sa.and_(major <= first, sa.or_(major < first, minor < second))
+    return sa.and_(major >= first, sa.or_(major > first, minor > second))
+
+
+def _ordered(order: Order, *columns: Any) -> list[Any]:
+    return [column.desc() if order == "desc" else column.asc() for column in columns]
+
+
+def open_reader(settings: StoreSettings, data_dir: Path) -> Reader:
+    """A reader; it connects when it is first asked. Raises StoreFailedError when the settings name no store."""
+    place = place_of(settings, data_dir)
+    return Reader(make_engine(place, writer=False), place)

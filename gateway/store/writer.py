@@ -1,0 +1,261 @@
+"""The write side of the store: one ingest, one transaction for each bundle of steps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from gateway.config.models import StoreSettings
+from gateway.ledger.steps import (
+    Applied,
+    LeaseLostError,
+    Step,
+    StoreError,
+    StoreFailedError,
+    StoreWeatherError,
+)
+from gateway.store import _lease as lease
+from gateway.store import tables as t
+from gateway.store._engine import Place, make_engine, place_of
+from gateway.store._errors import DataError, translated
+from gateway.store._migrate import upgrade
+from gateway.store._postgres import PostgresReadings
+from gateway.store._sqlite import PIECE_ROWS, SqliteReadings
+from gateway.store._timescale import installed
+from gateway.store._transaction import Readings, State, Transaction
+from schemas.wire import Mark
+
+
+class Writer:
+    """Writes what the ledger brings, exactly once. Made by `open_writer`.
+
+    Order: `acquire` until it says True, then `marks` and `apply`, with `renew` at least twice in each ttl (an `apply` renews as
+    well). All methods block, may be called from any thread, and take turns. They raise StoreWeatherError when the database is
+    not there at the moment (nothing was committed, or it is unknown and the next `apply` says so with WatermarkError),
+    LeaseLostError when another ingest has taken the lease, StoreFailedError when a person is needed.
+    """
+
+    def __init__(self, engine: sa.Engine, place: Place) -> None:
+        self._engine = engine
+        self._place = place
+        self._state = State()
+        self._lock = threading.RLock()
+        self._fence: int | None = None
+        self._ttl = 0.0
+        self._maintenance: StoreError | None = None
+        with self._transaction() as connection:
+            row = connection.execute(sa.select(t.store)).one()
+            self.timescale: bool = installed(connection)
+            """True when the store is TimescaleDB."""
+        self._readings: Readings = (
+            SqliteReadings() if place.sqlite else PostgresReadings(copy=place.copy, timescale=self.timescale)
+        )
+        self.store_id: str = row.store_id
+        """UUID, born with the database."""
+        self.epoch: int = row.epoch
+        self.commit_no: int = row.commit_no
+
+    # ------------------------------------------------------------------------------------------------------- lease
+
+    def acquire(self, holder: str, ttl: float) -> bool:
+        """Take the lease for `ttl` seconds; False while another holder has it.
+
+        A holder that comes back under its own name (after a crash) gets the lease at once: the fencing number shuts out the
+        former one. So `holder` names the process's place (gateway and host), and two processes never share it.
+        """
+        with self._lock, self._transaction() as connection:
+            fence = lease.acquire(connection, holder, ttl)
+            if fence is None:
+                return False
+            row = connection.execute(sa.select(t.store.c.epoch, t.store.c.commit_no)).one()
+        self._fence, self._ttl = fence, ttl
+        self.epoch, self.commit_no = row.epoch, row.commit_no
+        self._state = State()
+        return True
+
+    def renew(self) -> None:
+        """Hold the lease for another ttl. Raises LeaseLostError."""
+        with self._lock, self._transaction() as connection:
+            if not lease.renew(connection, self._fenced(), self._ttl):
+                raise self._lost()
+
+    def release(self) -> None:
+        """Give the lease back, so that the next ingest need not wait."""
+        with self._lock:
+            if self._fence is not None:
+                with self._transaction() as connection:
+                    lease.release(connection, self._fence)
+                self._fence = None
+
+    # -------------------------------------------------------------------------------------------------- watermarks
+
+    def marks(self, gateway: str, streams: Sequence[str]) -> list[Mark]:
+        """How far each of the streams is stored, in their order; 0 and zeros for an unknown one.
+
+        Raises StoreFailedError when one of them is another gateway's.
+        """
+        with self._lock, self._transaction() as connection:
+            query = sa.select(t.stream).where(t.stream.c.id.in_(list(streams)))
+            known = {row.id: row for row in connection.execute(query)}
+        for row in known.values():
+            if row.gateway != gateway:
+                raise StoreFailedError(
+                    f"stream {row.id} belongs to gateway {row.gateway}, gateway {gateway} asks for it",
+                    fix="Give each gateway an id of its own (gateway.id), and never copy an outbox.",
+                )
+        return [
+            Mark(stream, known[stream].watermark, bytes(known[stream].hash)) if stream in known else Mark(stream, 0)
+            for stream in streams
+        ]
+
+    def gateways(self) -> list[str]:
+        """The gateways that have sent something, by name."""
+        with self._lock, self._transaction() as connection:
+            return list(connection.scalars(sa.select(t.stream.c.gateway).distinct().order_by(t.stream.c.gateway)))
+
+    def raise_epoch(self) -> None:
+        """Begin a new epoch: the store was restored, the numbers of its commits mean something else now (rule 18)."""
+        with self._lock, self._transaction() as connection:
+            self.epoch = (
+                connection.execute(
+                    t.store.update()
+                    .where(t.store.c.fence == self._fenced())
+                    .values(epoch=t.store.c.epoch + 1)
+                    .returning(t.store.c.epoch)
+                ).scalar()
+                or self._raise_lost()
+            )
+
+    # ------------------------------------------------------------------------------------------------------- apply
+
+    def apply(self, steps: Sequence[Step]) -> Applied:
+        """Write the steps, in their order and in one transaction, and move the watermarks with them.
+
+        Up to about 50,000 readings are a good size. What the database refuses (SQLSTATE 22, 23) is found by halving and becomes
+        a dead letter. Raises WatermarkError when a stream is not where the first of its steps says.
+        """
+        with self._lock:
+            if self._maintenance is not None:
+                raise self._maintenance
+            try:
+                applied = self._apply(steps, careful=False)
+            except DataError:
+                try:
+                    applied = self._apply(steps, careful=True)
+                except DataError as error:
+                    raise StoreFailedError(
+                        f"store {self._place.text}: {error}", fix="Read the database's log."
+                    ) from error
+                self._state.loaded = False
+            self._maintain(1 + 2 * applied.rows // PIECE_ROWS)
+            return applied
+
+    def _apply(self, steps: Sequence[Step], *, careful: bool) -> Applied:
+        try:
+            with self._transaction() as connection:
+                head = connection.execute(
+                    t.store.update()
+                    .where(t.store.c.fence == self._fenced(), t.store.c.holder.is_not(None))
+                    .values(commit_no=t.store.c.commit_no + 1)
+                    .returning(t.store.c.epoch, t.store.c.commit_no, t.store.c.event_no)
+                ).first()
+                if head is None:
+                    raise self._lost()
+                lease.renew(connection, self._fenced(), self._ttl)
+                if not self._state.loaded:
+                    self._state.load(connection, self._readings)
+                transaction = Transaction(
+                    connection, self._state, self._readings, self._place.text, event_no=head.event_no, careful=careful
+                )
+                applied = transaction.run(steps, head.epoch, head.commit_no)
+        except BaseException:
+            self._state.loaded = False
+            self._readings.rolled_back()
+            raise
+        self._readings.committed()
+        self.epoch, self.commit_no = head.epoch, head.commit_no
+        return applied
+
+    # ------------------------------------------------------------------------------------------------- maintenance
+
+    def maintain(self, *, everything: bool = False) -> None:
+        """Merge SQLite's tail as far as it is due (or all of it); `apply` does so by and by. Nothing to do elsewhere."""
+        with self._lock:
+            while self._merge(everything=everything):
+                everything = False
+
+    def _maintain(self, pieces: int) -> None:
+        try:
+            while pieces > 0 and self._merge():
+                pieces -= 1
+        except StoreWeatherError:
+            pass  # what was committed stays committed; the next transaction tries the merge again
+        except StoreFailedError as error:
+            self._maintenance = error
+
+    def _merge(self, *, everything: bool = False) -> bool:
+        try:
+            with translated(self._place.text):
+                return self._readings.maintain(self._engine, everything=everything)
+        except DataError as error:
+            raise StoreFailedError(
+                f"store {self._place.text}: merging the tail: {error}",
+                fix="Check the file with PRAGMA integrity_check.",
+            ) from error
+
+    def close(self) -> None:
+        """Close the connection. The lease stays as it is: call `release` before."""
+        with self._lock:
+            self._engine.dispose()
+
+    # ---------------------------------------------------------------------------------------------------- internal
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        with translated(self._place.text), self._engine.begin() as connection:
+            yield connection
+
+    def _fenced(self) -> int:
+        if self._fence is None:
+            raise LeaseLostError(
+                f"store {self._place.text}: this ingest holds no lease", fix="Acquire the lease first."
+            )
+        return self._fence
+
+    def _lost(self) -> LeaseLostError:
+        self._fence = None
+        return LeaseLostError(
+            f"store {self._place.text}: another ingest has taken the lease",
+            fix="Run one ingest for each store; this one waits for its turn.",
+        )
+
+    def _raise_lost(self) -> int:
+        raise self._lost()
+
+
+def open_writer(settings: StoreSettings, data_dir: Path, timezone: str) -> Writer:
+    """Open the store for ingest; its schema is created or upgraded first. `timezone` is that of site-local days.
+
+    Raises StoreWeatherError when the database is not there (call again later), StoreFailedError when a person is needed.
+    """
+    place = place_of(settings, data_dir)
+    if place.sqlite:
+        try:
+            Path(place.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreWeatherError(f"store {place.text}: {error}", fix="Make the folder writable.") from error
+    engine = make_engine(place, writer=True)
+    try:
+        with translated(place.text):
+            upgrade(engine, place.text, timezone)
+        return Writer(engine, place)
+    except DataError as error:
+        engine.dispose()
+        raise StoreWeatherError(f"store {place.text}: {error}", fix="Another ingest was making the schema.") from error
+    except BaseException:
+        engine.dispose()
+        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -173,6 +174,8 @@ async def test_user_and_password_over_tls(
     async with running(untrusting):
         await eventually_async(lambda: untrusting.health.state == "failed")
         assert "bus.tls.ca" in untrusting.health.fix_en
+    del untrusting
+    gc.collect()
 
 
 async def test_a_broker_with_small_packets_is_a_named_failure(mosquitto_factory: Callable[..., object]) -> None:

@@ -21,7 +21,7 @@ from adapters.opcua._addresses import (
     node_text,
     parse_path,
 )
-from adapters.opcua._browse import HIERARCHICAL, OBJECTS, children, plain_node_id
+from adapters.opcua._browse import HIERARCHICAL, OBJECTS, children, is_local, plain_node_id
 from adapters.opcua._session import Session
 from adapters.opcua.settings import DeviceSettings
 from schemas import status as codes
@@ -146,12 +146,14 @@ async def _step(session: Session, found: Sequence[tuple[Any, str]], name: Name) 
         targets = await translate(session, paths)
         return [(node, name.text) for node in targets if not isinstance(node, int)]
     below = await children(session, nodes)
-    return [
-        (child.node, child.name.Name)
+    # a child that also is an event source stands there twice: two hierarchical references lead to it
+    matching = {
+        child.node: child.name.Name
         for found_children in below
         for child in found_children
         if child.name.NamespaceIndex == index and name.matches(child.name.Name or "")
-    ]
+    }
+    return list(matching.items())
 
 
 async def translate(session: Session, paths: Sequence[tuple[Any, list[Any]]]) -> list[Any]:
@@ -185,7 +187,7 @@ def _target(result: Any) -> Any:
     if codes.is_bad(status):
         return status
     for target in result.Targets or []:
-        if target.RemainingPathIndex == _WHOLE and not target.TargetId.ServerIndex:
+        if target.RemainingPathIndex == _WHOLE and is_local(target.TargetId):
             return plain_node_id(target.TargetId)
     return BAD_NO_MATCH
 

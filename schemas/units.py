@@ -202,8 +202,8 @@ def _lookup(key: str, text: str) -> Unit | None:
     near = index.folded.get(key.casefold())
     if near is None:
         return None
-    if len({unit.code for unit in near.values()}) > 1 and not key.isupper() and not key.islower():
-        near = {alias: unit for alias, unit in near.items() if alias[0] == key[0]} or near  # Mpa is MPa
+    if {alias[0] for alias in near} == {"m", "M"} and not key.isupper() and not key.islower():
+        near = {alias: unit for alias, unit in near.items() if alias[0] == key[0]}  # Mpa is MPa, mPA is mPa
     alias, unit = next(iter(near.items()))
     if len({unit.code for unit in near.values()}) > 1:
         meanings = " or ".join(f"{alias} ({unit.name_en}, {unit.name_zh})" for alias, unit in near.items())

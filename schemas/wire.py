@@ -262,11 +262,12 @@ class Tombstone(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Held(msgspec.Struct, array_like=True, frozen=True):
-    """A stream as the outbox holds it."""
+    """A stream as the outbox holds it: `low..high`, of which the store had confirmed up to `confirmed`."""
 
     stream: str
     low: int
     high: int
+    confirmed: int = 0
 
 
 class SyncRequest(msgspec.Struct, array_like=True, frozen=True, tag="sync", tag_field="type"):

@@ -109,7 +109,7 @@ class Sender:
                 return []
             self._asked_at = now
             self.numbers.syncs += 1
-            held = [Held(s.id, s.low, s.high) for s in self.outbox.streams()]
+            held = [Held(s.id, s.low, s.high, s.confirmed) for s in self.outbox.streams()]
             return [SyncRequest(VERSION, self.gateway, self._nonce, self.outbox.store, held)]
         return list(self._next(now))
 

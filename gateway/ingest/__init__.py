@@ -1,0 +1,1 @@
+"""Ingest: from the bus into the store, exactly once."""

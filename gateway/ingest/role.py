@@ -1,0 +1,325 @@
+"""The role `ingest`: holds the store's lease, answers syncs, writes what the ledger brings, confirms it, tells serve.
+
+The store's calls block and run in one worker thread; everything else is in the event loop. When the store is away ingest keeps what it
+holds, tries again for ever and confirms nothing; collectors wait with their outboxes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from gateway.bus.client import Bus
+from gateway.bus.topics import Topics
+from gateway.ledger.receiver import Receiver
+from gateway.ledger.steps import Applied, LeaseLostError, Step, StoreFailedError, StoreWeatherError, WatermarkError
+from schemas.wire import VERSION, Confirmed, Hello, Mark, Replay, State, SyncAnswer, SyncRequest
+
+log = logging.getLogger("guantong.ingest")
+
+T = TypeVar("T")
+
+MOST_ROWS = 50_000
+LEASE_TTL = 10.0
+HELLO_INTERVAL = 1.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+_TICK = 0.5
+
+_encode = msgspec.msgpack.Encoder().encode
+_sync = msgspec.msgpack.Decoder(SyncRequest)
+
+
+class LedgerWriter(Protocol):
+    """What ingest needs of a store; `gateway.store.writer.Writer` is it."""
+
+    store_id: str
+    epoch: int
+
+    def acquire(self, holder: str, ttl: float) -> bool: ...
+    def renew(self) -> None: ...
+    def release(self) -> None: ...
+    def marks(self, gateway: str, streams: list[str]) -> list[Mark]: ...
+    def gateways(self) -> list[str]: ...
+    def raise_epoch(self) -> None: ...
+    def apply(self, steps: list[Step]) -> Applied: ...
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Health:
+    """State of this ingest, with reason and fix."""
+
+    state: State = "starting"
+    reason: str = ""
+    fix: str = ""
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Running totals, for /metrics."""
+
+    messages: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    late: int = 0
+    dead_letters: int = 0
+    commits: int = 0
+    retries: int = 0
+    last_commit: float = 0.0
+    lag: float = 0.0
+    """Seconds between the arrival of the oldest message of the last commit and its commit."""
+
+
+@dataclass(slots=True)
+class _Gateway:
+    receiver: Receiver
+    greeted: float = -HELLO_INTERVAL
+    problems: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+
+
+class Ingest:
+    """See the module. `open_store` is called in the worker thread, again after each failure to open."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        topics: Topics,
+        open_store: Callable[[], LedgerWriter],
+        *,
+        holder: str,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        monotonic: Callable[[], float] = time.monotonic,
+        supports: int = VERSION,
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.bus, self.topics = bus, topics
+        self.health = Health()
+        self.numbers = Numbers()
+        self.problems: deque[str] = deque(maxlen=50)
+        self._open_store = open_store
+        self._holder = holder
+        self._now, self._monotonic = now_us, monotonic
+        self._supports = supports
+        self._store: LedgerWriter | None = None
+        self._leased = False
+        self._gateways: dict[str, _Gateway] = {}
+        self._syncs: deque[SyncRequest] = deque()
+        self._work = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "store")
+        bus.subscribe(topics.ledger("+"), self._on_ledger)
+        bus.subscribe(topics.sync("+"), self._on_sync)
+
+    @property
+    def store_id(self) -> str | None:
+        """The store's UUID once it is open."""
+        return None if self._store is None else self._store.store_id
+
+    @property
+    def receivers(self) -> dict[str, Receiver]:
+        """The receiver of each gateway heard of."""
+        return {name: gateway.receiver for name, gateway in self._gateways.items()}
+
+    # --------------------------------------------------------------------------------------------- from the bus
+
+    def _on_sync(self, topic: str, payload: bytes) -> None:
+        try:
+            request = _sync.decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            log.warning("%s: a sync request that cannot be read", topic)
+            return
+        if request.gateway == self.topics.last(topic) and len(self._syncs) < 1000:
+            self._syncs.append(request)
+            self._work.set()
+
+    def _on_ledger(self, topic: str, payload: bytes) -> None:
+        if not self._leased:
+            return
+        name = self.topics.last(topic)
+        gateway = self._gateways.get(name)
+        now = self._monotonic()
+        if gateway is None:
+            gateway = self._gateways[name] = _Gateway(Receiver(name, supports=self._supports))
+        if not gateway.receiver.offer(payload, self._now(), now) and now - gateway.greeted > HELLO_INTERVAL:
+            gateway.greeted = now
+            self._greet(name)
+        self._work.set()
+
+    def _greet(self, gateway: str, problem: str = "") -> None:
+        if self._store is not None:
+            self._tell(gateway, Hello(VERSION, self._store.store_id, self.id, problem))
+
+    def _tell(self, gateway: str, message: SyncAnswer | Confirmed | Replay | Hello) -> None:
+        self.bus.publish(self.topics.confirmed(gateway), _encode(message))
+
+    # ------------------------------------------------------------------------------------------------- for ever
+
+    async def run(self) -> None:
+        """Until cancelled; then the lease is given back. An error of a person's kind is a state, not an end."""
+        try:
+            while True:
+                try:
+                    await self._lead()
+                except (StoreWeatherError, StoreFailedError) as error:
+                    weather = isinstance(error, StoreWeatherError)
+                    self._become("recovering" if weather else "failed", str(error), error.fix)
+                except LeaseLostError as error:
+                    self._become("recovering", str(error), error.fix)
+                self._stand_down()
+                await asyncio.sleep(
+                    random.uniform(0.5, 1.0) * (LONGEST_PAUSE if self.health.state == "failed" else 1.0)
+                )
+        finally:
+            self._become("stopping")
+            await self._close()
+            self._become("stopped")
+
+    async def _close(self) -> None:
+        store, self._store, self._leased = self._store, None, False
+
+        def close() -> None:
+            if store is not None:
+                with contextlib.suppress(StoreWeatherError, StoreFailedError, LeaseLostError):
+                    store.release()
+                store.close()
+
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, close))
+        self._thread.shutdown(wait=False)
+
+    async def _in_thread(self, call: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+
+    async def _lead(self) -> None:
+        """Opens the store, takes the lease and works until something goes wrong."""
+        if self._store is None:
+            self._store = await self._in_thread(self._open_store)
+        store = self._store
+        while not await self._in_thread(store.acquire, self._holder, LEASE_TTL):
+            self._become(
+                "degraded",
+                f"another ingest holds the lease of store {store.store_id}",
+                "This one stands by. Stop it if it is not meant as a reserve.",
+            )
+            await asyncio.sleep(LEASE_TTL / 4)
+        self._leased = True
+        self._become("ok")
+        for name in await self._in_thread(store.gateways):
+            self._gateways.setdefault(name, _Gateway(Receiver(name, supports=self._supports)))
+            self._greet(name)
+        renewed = self._monotonic()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._work.wait(), _TICK)
+            self._work.clear()
+            now = self._monotonic()
+            while self._syncs:
+                await self._answer(store, self._syncs.popleft())
+            await self._write(store)
+            for name, gateway in self._gateways.items():
+                gateway.receiver.nudge(now)
+                for stream, seq in gateway.receiver.wanted():
+                    self._tell(name, Replay(VERSION, store.store_id, self.id, stream, seq))
+                if gateway.receiver.too_new is not None and now - gateway.greeted > HELLO_INTERVAL:
+                    gateway.greeted = now
+                    self._greet(name, f"ingest too old: it reads version {self._supports} of the ledger")
+                    self._become(
+                        "degraded",
+                        f"gateway {name} writes version {gateway.receiver.too_new} of the ledger, this ingest reads {self._supports}",
+                        "Upgrade ingest; the collector keeps everything until then.",
+                    )
+            if self._monotonic() - renewed > LEASE_TTL / 4:
+                await self._in_thread(store.renew)
+                renewed = self._monotonic()
+
+    def _stand_down(self) -> None:
+        """What is held ahead is worth nothing without the lease; collectors will sync again."""
+        self._leased = False
+        for gateway in self._gateways.values():
+            gateway.receiver.reset()
+
+    def _become(self, state: State, reason: str = "", fix: str = "") -> None:
+        if (state, reason) != (self.health.state, self.health.reason):
+            write = log.info if state in ("ok", "stopping", "stopped") else log.warning
+            write("ingest is %s%s", state, f": {reason}. {fix}" if reason else "")
+        self.health = Health(state, reason, fix)
+
+    # -------------------------------------------------------------------------------------------------- the work
+
+    async def _answer(self, store: LedgerWriter, request: SyncRequest) -> None:
+        try:
+            marks = await self._in_thread(store.marks, request.gateway, [h.stream for h in request.streams])
+        except StoreFailedError as error:
+            self._note(f"sync of gateway {request.gateway}: {error}. {error.fix}")
+            return
+        gateway = self._gateways.setdefault(
+            request.gateway, _Gateway(Receiver(request.gateway, supports=self._supports))
+        )
+        gateway.receiver.learn(request.streams, marks)
+        self._tell(request.gateway, SyncAnswer(VERSION, request.nonce, store.store_id, self.id, marks))
+        self._work.set()
+
+    async def _write(self, store: LedgerWriter) -> None:
+        """One transaction after the other while there is something to write."""
+        while True:
+            steps: list[Step] = []
+            for gateway in self._gateways.values():
+                steps += gateway.receiver.take(MOST_ROWS - len(steps), self._now())
+            if not steps:
+                return
+            applied = await self._apply(store, steps)
+            if applied is None:
+                return
+            self._done(store, steps, applied)
+
+    async def _apply(self, store: LedgerWriter, steps: list[Step]) -> Applied | None:
+        """Applies the same steps again and again through bad weather; None when the watermarks were not where we thought."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                applied = await self._in_thread(store.apply, steps)
+            except WatermarkError as error:
+                self._note(f"{error}; collectors are asked again")
+                for name, gateway in self._gateways.items():
+                    gateway.receiver.reset()
+                    self._greet(name)
+                return None
+            except StoreWeatherError as error:
+                self.numbers.retries += 1
+                self._become("recovering", str(error), error.fix)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                if self.health.state == "recovering":
+                    self._become("ok")
+                return applied
+
+    def _done(self, store: LedgerWriter, steps: list[Step], applied: Applied) -> None:
+        numbers = self.numbers
+        numbers.commits += 1
+        numbers.messages += len(steps)
+        numbers.rows += applied.rows
+        numbers.duplicates += applied.duplicates
+        numbers.late += applied.late
+        numbers.dead_letters += applied.dead_letters
+        numbers.last_commit = self._now() / 1e6
+        numbers.lag = max(0.0, (self._now() - min(step.at for step in steps)) / 1e6)
+        for problem in applied.problems:
+            self._note(problem)
+        owners = {step.stream: step.gateway for step in steps}
+        for mark in applied.marks:
+            self._tell(owners[mark.stream], Confirmed(VERSION, store.store_id, self.id, mark))
+        self.bus.publish(self.topics.committed(store.store_id), _encode(applied.committed))
+
+    def _note(self, problem: str) -> None:
+        log.warning("%s", problem)
+        self.problems.append(problem)

@@ -256,7 +256,7 @@ class AdapterContract:
         async with connected(harness, spec) as adapter:
 
             def enough(items: list[Item]) -> bool:
-                return sum(isinstance(item, Samples) for item in items) >= 5
+                return sum(isinstance(item, Samples) for item in items) >= 3
 
             items = await gather(adapter, enough)
         last = begin

@@ -58,7 +58,7 @@ async def children(session: Session, nodes: Sequence[Any]) -> list[list[Child]]:
             answer = await session.call(request, ua.BrowseNextResponse)
             (result,) = answer.Results
             references.extend(result.References or [])
-        found.append([_child(reference) for reference in references if not reference.NodeId.ServerIndex])
+        found.append([_child(reference) for reference in references if is_local(reference.NodeId)])
     return found
 
 
@@ -79,6 +79,11 @@ def _child(reference: Any) -> Child:
         reference.DisplayName.Text or reference.BrowseName.Name or "",
         reference.NodeClass.name,
     )
+
+
+def is_local(node: Any) -> bool:
+    """Whether a NodeId, maybe an ExpandedNodeId, is one of this server."""
+    return not getattr(node, "ServerIndex", 0)
 
 
 def plain_node_id(node: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -199,11 +201,21 @@ _BY_NAME: Final[dict[str, _Meaning]] = {
 TOO_MANY: Final = frozenset(name for name, meaning in _BY_NAME.items() if meaning is _TOO_LARGE)
 """Faults of a request that asks for too much at once."""
 
-EXPECTED: Final = (
-    ua.UaError, OSError, TimeoutError, EOFError, struct.error, ValueError, LookupError, TypeError, AttributeError,
-    ArithmeticError, InvalidSignature,
-)  # fmt: skip
-"""What asyncua raises at a server that answers wrongly or not at all: its decoder raises Python's own errors at odd bytes."""
+EXPECTED: Final = (ua.UaError, OSError, TimeoutError, InvalidSignature, DecodingError, AddressError)
+"""What a server that answers wrongly or not at all makes us raise."""
+
+_ODD: Final = (struct.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError)
+
+
+@contextlib.contextmanager
+def asyncua_decodes(what: str) -> Iterator[None]:
+    """Around asyncua's decoding of a server's answer: at odd bytes it raises Python's own errors, which become DecodingError."""
+    try:
+        yield
+    except EXPECTED:
+        raise
+    except _ODD as error:
+        raise DecodingError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 def fault_name(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
+from adapters.opcua._decode import DecodingError
 from adapters.opcua._errors import EXPECTED, TOO_MANY, fault_name
 
 _Item = TypeVar("_Item")
@@ -76,7 +77,7 @@ class Limits:
                     continue
                 raise
             if len(answer) != len(piece):
-                raise ValueError(f"the server gave {len(answer)} results for {len(piece)} operations")
+                raise DecodingError(f"the server gave {len(answer)} results for {len(piece)} operations")
             results.extend(answer)
         return results
 

@@ -22,7 +22,7 @@ from adapters.opcua._outlet import Outlet
 from adapters.opcua._publishing import Publisher
 from adapters.opcua._resolve import RootError, Unresolved
 from adapters.opcua._server_clock import ServerClock
-from adapters.opcua._session import Session
+from adapters.opcua._session import Orphan, Session
 from adapters.opcua._subscription import Group, Subscription
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
@@ -44,7 +44,13 @@ class Link:
     """Runs on one session; tells everything through the outlet, the loss of the link too."""
 
     def __init__(
-        self, spec: LinkSpec, settings: LinkSettings, limits: Limits, generation: int, count: Callable[[str, int], None]
+        self,
+        spec: LinkSpec,
+        settings: LinkSettings,
+        limits: Limits,
+        generation: int,
+        count: Callable[[str, int], None],
+        orphan: Orphan | None,
     ) -> None:
         self._spec = spec
         self._settings = settings
@@ -53,7 +59,7 @@ class Link:
         self._count = count
         self.acks = Acknowledgements(generation)
         self.outlet = Outlet(settings.queue, self.acks, lambda n: count("overruns", n))
-        self.session = Session(settings, limits, lambda: count("requests", 1))
+        self.session = Session(settings, limits, lambda: count("requests", 1), orphan)
         self._server_clock = ServerClock()
         self._publisher = Publisher(self.session, self.acks, self._clock, self._spawn, self._ended, count)
         self._tasks: set[asyncio.Task[None]] = set()

@@ -18,10 +18,11 @@ from asyncua.common.utils import Buffer
 from asyncua.crypto import security_policies
 from asyncua.ua.ua_binary import struct_from_binary
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from adapters.contract import ConfigError
-from adapters.opcua._decode import Decoder
-from adapters.opcua._errors import EXPECTED
+from adapters.opcua._decode import Decoder, DecodingError
+from adapters.opcua._errors import EXPECTED, asyncua_decodes
 from adapters.opcua._limits import LIMIT_NODES, MAX_ITEMS_PER_SUBSCRIPTION, READ, Limits
 from adapters.opcua.settings import LinkSettings
 
@@ -40,6 +41,8 @@ _CREATING: Final = 1.5
 _SLOTS: Final = 1000
 """Requests in flight, far more than are ever sent: asyncua's own bound must not hold a heartbeat behind parked PublishRequests."""
 
+Orphan = tuple[Any, Any]
+"""Authentication token and server nonce of a session whose connection broke before it could be closed."""
 Row = tuple[Any, int, int | None, int | None]
 """A read value: value, status, source time and server time in µs."""
 
@@ -54,8 +57,12 @@ def quiet_asyncua() -> None:
 class Session:
     """One connection to the server. Raises asyncua's and the network's own errors (`_errors.EXPECTED`), not the contract's."""
 
-    def __init__(self, settings: LinkSettings, limits: Limits, count: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: LinkSettings, limits: Limits, count: Callable[[], None], orphan: Orphan | None = None
+    ) -> None:
         self.settings = settings
+        self.orphan = orphan
+        """The session that an earlier link left behind on the server; after `close` this one's, if it could not be closed."""
         self.limits = limits
         self.namespaces: list[str] = []
         self.decoder = Decoder()
@@ -114,12 +121,31 @@ class Session:
         self._client = client
         await self._secure(client)
         await client.connect_socket()
-        await client.send_hello()
-        await client.open_secure_channel()
-        await client.create_session()
-        await client.activate_session(username=client._username, password=client._password)
+        with asyncua_decodes("opening the session"):
+            await client.send_hello()
+            await client.open_secure_channel()
+            await self._close_orphan(client)
+            await client.create_session()
+            await client.activate_session(username=client._username, password=client._password)
         self._start(self._renew(client))
         await self._learn()
+
+    async def _close_orphan(self, client: Any) -> None:
+        """Closes the session that the last link left behind, so that a server with few of them does not run out.
+
+        It is taken over on the new channel first (OPC 10000-4 §5.7.3), since it can be closed from there alone.
+        """
+        if self.orphan is None:
+            return
+        (token, client._server_nonce), self.orphan = self.orphan, None
+        client.uaclient.session.restore_authentication_token(token)
+        try:
+            await client.activate_session(username=client._username, password=client._password)
+            await client.uaclient.close_session(True)
+        except ua.UaStatusCodeError as error:
+            log.debug("%s: the session left behind is gone already: %s", self.settings.endpoint, error)
+        client.uaclient.session.reset_authentication_token()
+        client._server_nonce = None
 
     async def _secure(self, client: Any) -> None:
         security = self.settings.security
@@ -127,14 +153,22 @@ class Session:
             return
         client.application_uri = application_uri(security.certificate.read_bytes()) if security.certificate else ""
         password = security.key_password.get_secret_value() if security.key_password else None
-        await client.set_security(
-            getattr(security_policies, f"SecurityPolicy{security.policy}"),
-            str(security.certificate),
-            str(security.key),
-            password,
-            str(security.server_certificate),
-            getattr(ua.MessageSecurityMode, security.mode),
-        )
+        try:
+            await client.set_security(
+                getattr(security_policies, f"SecurityPolicy{security.policy}"),
+                str(security.certificate),
+                str(security.key),
+                password,
+                str(security.server_certificate),
+                getattr(ua.MessageSecurityMode, security.mode),
+            )
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise ConfigError(
+                f"{self.settings.endpoint}: security: {error}",
+                reason="certificate_invalid",
+                fix_en="Check that the files are an X.509 certificate and its RSA key (PEM or DER), and `key_password`.",
+                fix_zh="请检查文件是否为 X.509 证书及其 RSA 私钥（PEM 或 DER），以及 key_password。",
+            ) from error
 
     async def close(self) -> None:
         """Closes session (with its subscriptions), channel and socket, in about a second; never raises."""
@@ -148,10 +182,15 @@ class Session:
         client.uaclient.pre_request_hook = None
         protocol = client.uaclient.protocol
         transport = protocol.transport if protocol is not None else None
+        session = client.uaclient.session
+        if session.has_session:
+            self.orphan = (session.authentication_token, client._server_nonce)
         if transport is not None and not protocol.is_closed:
             for step in (lambda: client.uaclient.close_session(True), client.uaclient.close_secure_channel):
                 try:
                     await asyncio.wait_for(step(), _CLOSING)
+                    if session.state.value == "closed":
+                        self.orphan = None
                 except EXPECTED as error:
                     log.debug("%s: closing: %r", self.settings.endpoint, error)
             client.disconnect_socket()
@@ -168,7 +207,8 @@ class Session:
         try:
             while True:
                 await asyncio.sleep(client.secure_channel_timeout * 0.75 / 1000)
-                await client.open_secure_channel(renew=True)
+                with asyncua_decodes("renewing the channel"):
+                    await client.open_secure_channel(renew=True)
                 client.uaclient.revolve_security_token()
         except EXPECTED as error:
             self.fail(error)
@@ -195,8 +235,10 @@ class Session:
 
     async def call(self, request: Any, response: type[Any]) -> Any:
         """Sends a request and decodes the answer with asyncua; its ServiceResult has been checked."""
-        answer = struct_from_binary(response, Buffer(await self.send(request)))
-        answer.ResponseHeader.ServiceResult.check()
+        data = await self.send(request)
+        with asyncua_decodes(response.__name__):
+            answer = struct_from_binary(response, Buffer(data))
+            answer.ResponseHeader.ServiceResult.check()
         return answer
 
     async def read(self, nodes: Sequence[Any], attribute: int = 13, timestamps: bool = True) -> list[Row]:
@@ -224,7 +266,7 @@ class Session:
         """Namespaces and limits; a server that lacks the limits' nodes has none to tell."""
         (namespaces,) = await self.read([ua.NodeId(NAMESPACE_ARRAY)])
         if not isinstance(namespaces[0], list):
-            raise ValueError(f"NamespaceArray is {namespaces[0]!r}, expected a list of URIs")
+            raise DecodingError(f"NamespaceArray is {namespaces[0]!r}, expected a list of URIs")
         self.namespaces = [str(uri) for uri in namespaces[0]]
         self.decoder = Decoder(self.namespaces)
         kinds = list(LIMIT_NODES)

@@ -27,7 +27,7 @@ from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
 from adapters.opcua._link import Link
 from adapters.opcua._resolve import Unresolved
-from adapters.opcua._session import quiet_asyncua
+from adapters.opcua._session import Orphan, quiet_asyncua
 from adapters.opcua.settings import DeviceSettings, LinkSettings
 from schemas import status as codes
 from schemas.profile import OpcUaAddress, OpcUaRules
@@ -58,6 +58,7 @@ class OpcUaAdapter:
         self._totals: Counter[str] = Counter()
         self._generation = 0
         self._link: Link | None = None
+        self._orphan: Orphan | None = None
         self._lock: asyncio.Lock | None = None
         for device in spec.devices:
             try:
@@ -90,11 +91,13 @@ class OpcUaAdapter:
         async with self._mutex():
             await self._close()
             self._generation += 1
-            link = Link(self._spec, self._settings, self._limits, self._generation, self._count)
+            link = Link(self._spec, self._settings, self._limits, self._generation, self._count, self._orphan)
             try:
                 await link.open()
             except EXPECTED as error:
                 raise self._translated(error) from error
+            finally:
+                self._orphan = link.session.orphan
             self._link = link
 
     async def disconnect(self) -> None:
@@ -106,6 +109,7 @@ class OpcUaAdapter:
         link, self._link = self._link, None
         if link is not None:
             await link.close()
+            self._orphan = link.session.orphan
 
     def _mutex(self) -> asyncio.Lock:
         # made here, since the constructor may run without an event loop and a host may use another one later

@@ -72,13 +72,19 @@ def node_id(text: str, namespaces: Sequence[str]) -> Any:
 
 def node_text(node: Any, namespaces: Sequence[str]) -> str:
     """An asyncua NodeId with its namespace URI, as `node_id` understands it."""
-    text = identifier_text(node.Identifier)
-    index = node.NamespaceIndex
-    if not index:
+    return written(node.Identifier, node.NamespaceIndex, None, namespaces)
+
+
+def written(identifier: int | str | bytes | uuid.UUID, index: int, uri: str | None, namespaces: Sequence[str]) -> str:
+    """The text of a NodeId from its parts: namespace index, or the URI that an ExpandedNodeId may hold instead."""
+    text = identifier_text(identifier)
+    if uri is None and index < len(namespaces):
+        uri = namespaces[index]
+    if uri == STANDARD or (uri is None and index == 0):
         return text
-    if index >= len(namespaces):
+    if uri is None:
         return f"ns={index};{text}"
-    return f"nsu={namespaces[index].replace('%', '%25').replace(';', '%3B')};{text}"
+    return f"nsu={uri.replace('%', '%25').replace(';', '%3B')};{text}"
 
 
 def identifier_text(identifier: int | str | bytes | uuid.UUID) -> str:

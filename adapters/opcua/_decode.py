@@ -17,7 +17,7 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary
 
-from adapters.opcua._addresses import identifier_text
+from adapters.opcua._addresses import node_text, written
 from schemas import status as codes
 
 _U16: Final = struct.Struct("<H")
@@ -315,13 +315,7 @@ class Decoder:
         index, identifier, uri, pos = _expanded_node_id(data, pos)
         if index == 0 and uri is None and identifier == 0:
             return None, pos
-        if uri is None and index:
-            if index < len(self.namespaces):
-                uri = self.namespaces[index]
-            else:
-                return f"ns={index};{identifier_text(identifier)}", pos
-        text = identifier_text(identifier)
-        return (f"nsu={uri};{text}" if uri else text), pos
+        return written(identifier, index, uri, self.namespaces), pos
 
     def _extension_object(self, data: bytes, pos: int) -> tuple[Any, int]:
         """A structure as a dict, if its type is one of the standard's; else what arrived, with a status."""
@@ -368,7 +362,7 @@ def plain(value: Any, namespaces: Sequence[str] = ()) -> Any:
     if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, ua.NodeId):
-        return _asyncua_node_text(value, namespaces)
+        return None if value.is_null() else node_text(value, namespaces)
     if isinstance(value, ua.LocalizedText):
         return value.Text
     if isinstance(value, ua.QualifiedName):
@@ -383,16 +377,6 @@ def plain(value: Any, namespaces: Sequence[str] = ()) -> Any:
     if fields is not None:
         return {str(name): plain(getattr(value, name), namespaces) for name in fields if name != "Encoding"}
     return str(value)
-
-
-def _asyncua_node_text(node: Any, namespaces: Sequence[str]) -> str | None:
-    if node.is_null():
-        return None
-    text = identifier_text(node.Identifier)
-    index = node.NamespaceIndex
-    if not index:
-        return text
-    return f"nsu={namespaces[index]};{text}" if index < len(namespaces) else f"ns={index};{text}"
 
 
 # ------------------------------------------------------------------------------------------------------- scalars, arrays

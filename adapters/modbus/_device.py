@@ -162,12 +162,14 @@ class Device:
     def plan(self, table: str, values: Iterable[Value]) -> tuple[list[Read], list[Problem]]:
         """The reads of these values, by the rules and by what the device has taught."""
         rules = self.rules
+        # a refused span is not read along either: no read goes on behind it
+        beyond = {start + size for own, (start, size) in self.refused if own == table}
         return plan(
             values,
             limit=rules.max_bits if table in BITS else rules.max_registers,
             max_gap=rules.max_gap,
             holes=rules.holes,
-            cuts=sorted(self._cuts.get(table, ())),
+            cuts=sorted(beyond | self._cuts.get(table, set())),
             learned=self._limits.get(table),
         )
 

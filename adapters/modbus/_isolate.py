@@ -73,7 +73,9 @@ def isolate(spans: Sequence[tuple[int, int]], code: int) -> Generator[Probe, int
     if alone:
         return BadSpan(culprit, alone)
     if not (yield _cover(spans[: good + 1])):
-        return None  # what was refused before is given now: the device was busy with itself, and nothing is to be learned
+        return (
+            None  # what was refused before is given now: the device was busy with itself, and nothing is to be learned
+        )
     permitted = _cover(spans[:good])[1]
     if code == ILLEGAL_VALUE:
         # Too large, or a border which this device reports with the wrong code: a read of that size elsewhere tells.

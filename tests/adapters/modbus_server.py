@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from adapters.contract import DeviceSpec, LinkSpec, Point
-from adapters.modbus import ModbusDeviceSettings, ModbusLinkSettings
+from adapters.contract import AdapterError, DeviceSpec, DeviceState, Item, LinkSpec, Point, PointTrouble, Samples
+from adapters.modbus import ModbusAdapter, ModbusDeviceSettings, ModbusLinkSettings
 from schemas.profile import ModbusAddress, ModbusRules
 from simulators.modbus.framing import MBAP, rtu_frame, tcp_frame
+from tests.servers.waiting import eventually_async
 
 HOST = "127.0.0.1"
 
@@ -225,7 +226,88 @@ class Spec:
     def build(self) -> LinkSpec:
         """The finished link."""
         transport = "rtu-over-tcp" if self.rtu else "tcp"
-        settings = ModbusLinkSettings(
-            host=HOST, port=self.port, transport=transport, **{"timeout": 2.0, **self.settings}
-        )
+        given = {"host": HOST, "port": self.port, "transport": transport, "timeout": 2.0, **self.settings}
+        settings = ModbusLinkSettings(**given)
         return LinkSpec("line", settings, tuple(self.devices))
+
+
+class Running:
+    """Iterates an adapter's items in the background, as the host does, and keeps what came."""
+
+    def __init__(self, adapter: ModbusAdapter) -> None:
+        self.adapter = adapter
+        self.items: list[Item] = []
+        self.error: BaseException | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        async with asyncio.timeout(10):
+            await self.adapter.connect()
+        self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with asyncio.timeout(2):
+            await self.adapter.disconnect()
+        if self._task is not None:
+            async with asyncio.timeout(2):
+                await self._task
+
+    def start(self) -> None:
+        """Iterates from now on; `error` is what ends it."""
+
+        async def iterate() -> None:
+            try:
+                async for item in self.adapter.items():
+                    self.items.append(item)
+            except AdapterError as error:
+                self.error = error
+
+        self._task = asyncio.ensure_future(iterate())
+
+    async def until(self, condition: Callable[[], object], what: str = "", timeout: float = 10.0) -> None:
+        """Waits for a condition; the end of the iteration fails it at once."""
+
+        def look() -> object:
+            if condition():
+                return True
+            assert self._task is not None
+            if self._task.done():
+                raise RuntimeError(f"items ended: {self.error!r}; last {self.items[-3:]}")
+            return False
+
+        await eventually_async(look, timeout, what=what, interval=0.005)
+
+    async def ended(self, timeout: float = 10.0) -> BaseException | None:
+        """Waits for the end of the iteration, and says why."""
+        assert self._task is not None
+        async with asyncio.timeout(timeout):
+            await asyncio.wait({self._task})
+        return self.error
+
+    async def cancel(self) -> None:
+        """Cancels the iteration wherever it stands."""
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    def samples(self, device: str | None = None) -> list[Samples]:
+        """All samples, or those of one device."""
+        return [i for i in self.items if isinstance(i, Samples) and device in (None, i.device)]
+
+    def rows(self, point: int) -> list[tuple[Any, int]]:
+        """(value, status) of each row of a point."""
+        return [
+            (value, s.status[row] if s.status else 0)
+            for s in self.samples()
+            for row, (p, value) in enumerate(zip(s.points, s.values, strict=True))
+            if p == point
+        ]
+
+    def states(self, device: str) -> list[DeviceState]:
+        """The comings and goings of a device."""
+        return [i for i in self.items if isinstance(i, DeviceState) and i.device == device]
+
+    def troubles(self, point: int) -> list[str | None]:
+        """What was said of a point."""
+        return [i.problem for i in self.items if isinstance(i, PointTrouble) and i.point == point]

@@ -1,0 +1,125 @@
+"""The forwarder: moves what is durable in the outbox over the bus, as the sender says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from gateway.bus.client import Bus
+from gateway.bus.topics import Topics
+from gateway.ledger.sender import Sender
+from schemas.wire import FromIngest, SyncRequest
+
+log = logging.getLogger("guantong.forwarder")
+
+_TICK = 0.25
+_TRIM = 5.0
+
+_encode = msgspec.msgpack.Encoder().encode
+_from_ingest: msgspec.msgpack.Decoder[FromIngest] = msgspec.msgpack.Decoder(FromIngest)
+
+
+class Forwarder:
+    """See the module. Everything that touches the outbox runs in `thread`, which it shares with the recorder."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        topics: Topics,
+        gateway: str,
+        sender: Sender,
+        thread: ThreadPoolExecutor,
+        *,
+        keep_confirmed: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus, self._topics, self._gateway = bus, topics, gateway
+        self.sender = sender
+        self._thread = thread
+        self._keep = keep_confirmed
+        self._monotonic = monotonic
+        self._inbox: list[FromIngest] = []
+        self._link_changed = False
+        self._work = asyncio.Event()
+        self._told = ("", "")
+        bus.subscribe(topics.confirmed(gateway), self._on_confirmed)
+        bus.on_connected.append(self._on_link)
+        bus.on_disconnected.append(self._on_link)
+
+    def wake(self) -> None:
+        """There is something new in the outbox."""
+        self._work.set()
+
+    def _on_link(self) -> None:
+        self._link_changed = True
+        self._inbox.clear()
+        self._work.set()
+
+    def _on_confirmed(self, topic: str, payload: bytes) -> None:
+        try:
+            self._inbox.append(_from_ingest.decode(payload))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            log.warning("%s: a message that cannot be read", topic)
+            return
+        self._work.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        trimmed = self._monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(_TICK):
+                    await self._work.wait()
+            except TimeoutError:
+                pass
+            self._work.clear()
+            inbox, self._inbox = self._inbox, []
+            changed, self._link_changed = self._link_changed, False
+            messages = await loop.run_in_executor(self._thread, self._step, inbox, changed)
+            for message in messages:
+                topic = self._topics.sync if isinstance(message, SyncRequest) else self._topics.ledger
+                if not self._bus.publish(topic(self._gateway), _encode(message)):
+                    break  # the connection is gone: the next sync says where to go on
+            if messages and not isinstance(messages[0], SyncRequest):
+                self._work.set()  # perhaps there is more that fits into the window
+            now = self._monotonic()
+            if now - trimmed > _TRIM:
+                trimmed = now
+                await loop.run_in_executor(self._thread, self.sender.outbox.trim, now - self._keep)
+            self._tell()
+
+    def _step(self, inbox: list[FromIngest], changed: bool) -> list[object]:
+        now = self._monotonic()
+        if changed:
+            self.sender.disconnected()
+            if self._bus.connected:
+                self.sender.connected(now)
+        for message in inbox:
+            self.sender.receive(message, now)
+        return list(self.sender.poll(now))
+
+    def _tell(self) -> None:
+        """Once for each change: another store, a problem of ingest, a fork."""
+        told = (self.sender.other_store or "", self.sender.problem)
+        if told != self._told:
+            self._told = told
+            if self.sender.other_store:
+                log.error(
+                    "store %s answers, but this outbox belongs to store %s: nothing is sent to it. If the new one is meant, run: "
+                    "guantong ledger adopt %s",
+                    self.sender.other_store, self.sender.outbox.store, self.sender.other_store,
+                )  # fmt: skip
+            if self.sender.problem:
+                log.error("ingest: %s", self.sender.problem)
+        while self.sender.forked:
+            stream = self.sender.forked.pop()
+            log.error(
+                "stream %s was continued by somebody else (a machine set back while it ran?); it goes on under a new id",
+                stream,
+            )

@@ -1,0 +1,336 @@
+"""The recorder: from normalised items to durable messages of the ledger. It is the `Sink` of every link.
+
+Readings of all devices are gathered into columns and written together with everything else in one group commit: at once when the
+outbox has been idle, after 200 ms at the latest. The order of `put` is the order of the ledger. SQLite's work runs in the worker
+thread that also serves the sender, so that a slow disk never holds up the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from gateway.collect.items import Events, Gaps, Item, Readings
+from gateway.ledger.bodies import OVERHEAD
+from gateway.ledger.outbox import Outbox, OutboxFullError
+from schemas.wire import MAX_MESSAGE, Batch, Birth, Cause, Extra, Gap, Kind, Link, Progress, State
+
+log = logging.getLogger("guantong.outbox")
+
+GROUP_COMMIT = 0.2
+"""Seconds after which what was put is durable at the latest, as far as the disk keeps up."""
+_LARGEST_BODY = MAX_MESSAGE - OVERHEAD
+_ROWS_AT_ONCE = 2_000
+_PENDING_ROWS = 200_000
+"""Rows that may wait for the disk before `put` waits too."""
+_RETRY = 1.0
+_HEADROOM = 0.9
+"""When the budget is spent, so much of it is kept."""
+
+_encode = msgspec.msgpack.Encoder().encode
+OnDurable = Callable[[], None]
+Policy = Literal["oldest", "newest", "thin", "block"]
+
+
+@dataclass(slots=True)
+class Health:
+    """State of the outbox, with reason and fix."""
+
+    state: State = "ok"
+    reason: str = ""
+    fix: str = ""
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Running totals, for /metrics and the live summary."""
+
+    readings: int = 0
+    messages: int = 0
+    commits: int = 0
+    dropped: int = 0
+    bytes: int = 0
+
+
+class _Columns:
+    """Readings on their way into one or more messages."""
+
+    __slots__ = ("extra", "flags", "n", "points", "status", "ts", "values")
+
+    def __init__(self) -> None:
+        self.points: list[int] = []
+        self.ts: list[int] = []
+        self.values: list[Any] = []
+        self.status: list[int] | None = None
+        self.flags: list[int] | None = None
+        self.n: list[int] | None = None
+        self.extra: dict[int, Extra] = {}
+
+    def extend(self, readings: Readings) -> None:
+        before = len(self.points)
+        self.points += readings.points
+        self.ts += readings.ts
+        self.values += readings.values
+        self.status = _joined(self.status, readings.status, before, len(readings.points))
+        self.flags = _joined(self.flags, readings.flags, before, len(readings.points))
+        self.n = _joined(self.n, readings.n, before, len(readings.points))
+        if readings.extra:
+            self.extra.update({before + row: extra for row, extra in readings.extra.items()})
+
+    def bodies(self) -> list[bytes]:
+        """Bodies of batches, each small enough for a message."""
+        out: list[bytes] = []
+        for first in range(0, len(self.points), _ROWS_AT_ONCE):
+            self._encode(first, min(first + _ROWS_AT_ONCE, len(self.points)), out)
+        return out
+
+    def _encode(self, first: int, last: int, out: list[bytes]) -> None:
+        base = self.ts[first]
+        part = slice(first, last)
+        extra = {row - first: e for row, e in self.extra.items() if first <= row < last} if self.extra else None
+        body = _encode(
+            Batch(
+                base, self.points[part], [t - base for t in self.ts[part]], self.values[part],
+                self.status and self.status[part], self.flags and self.flags[part], self.n and self.n[part], extra or None,
+            )
+        )  # fmt: skip
+        if len(body) <= _LARGEST_BODY or last - first == 1:
+            out.append(body)
+        else:
+            middle = (first + last) // 2
+            self._encode(first, middle, out)
+            self._encode(middle, last, out)
+
+
+def _joined(ours: list[int] | None, theirs: list[int] | None, before: int, added: int) -> list[int] | None:
+    if theirs is None:
+        return None if ours is None else ours + [0] * added
+    return ([0] * before if ours is None else ours) + theirs
+
+
+class Recorder:
+    """See the module. `thread` is the one worker thread that touches the outbox; `woken` is called after each commit."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        thread: ThreadPoolExecutor,
+        *,
+        budget: int,
+        policy: Policy,
+        now_us: Callable[[], int],
+        woken: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.outbox = outbox
+        self.health = Health()
+        self.numbers = Numbers()
+        self._thread = thread
+        self._budget, self._policy = budget, policy
+        self._now = now_us
+        self._woken = woken
+        self._ready: deque[tuple[Kind, bytes]] = deque()
+        self._columns = _Columns()
+        self._callbacks: list[OnDurable] = []
+        self._progress: dict[tuple[str, str], Any] = {}
+        self._refused: Gap | None = None
+        self._spare = 0
+        self._dirty = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    # --------------------------------------------------------------------------------------------------- putting
+
+    async def put(self, item: Item, on_durable: OnDurable | None = None) -> None:
+        """See `gateway.collect.items.Sink`."""
+        await self._room.wait()
+        if isinstance(item, Readings):
+            self._put_readings(item)
+        elif isinstance(item, Progress):
+            self._progress.update({(d.device, d.group): d for d in item.done})
+        else:
+            self.put_now(item)
+        if on_durable is not None:
+            self._callbacks.append(on_durable)
+        if len(self._columns.points) >= _PENDING_ROWS:
+            self._room.clear()
+        self._dirty.set()
+
+    def put_now(self, item: Link | Events | Gaps | Birth) -> None:
+        """What is never dropped and never waits: births, links, events, gaps."""
+        self._close_columns()
+        match item:
+            case Link():
+                self._ready.append((Kind.LINK, _encode(item)))
+            case Birth():
+                self._ready.append((Kind.BIRTH, _encode(item)))
+            case Events():
+                self._ready.extend((Kind.EVENT, body) for body in _split(item.events))
+            case Gaps():
+                self._ready.extend((Kind.GAP, body) for body in _split(item.gaps))
+        self._dirty.set()
+
+    def heartbeat(self) -> None:
+        """Once a second: proof of life, and how far each device is complete."""
+        self._close_columns()
+        done = list(self._progress.values())
+        self._progress.clear()
+        now = self._now()
+        for first in range(0, max(len(done), 1), 500):
+            self._ready.append((Kind.PROGRESS, _encode(Progress(now, done[first : first + 500]))))
+        self._dirty.set()
+
+    def _put_readings(self, readings: Readings) -> None:
+        if self._spare and self._policy in ("newest", "thin"):
+            readings = self._thinned(readings)
+        self._columns.extend(readings)
+        self.numbers.readings += len(readings.points)
+
+    def _thinned(self, readings: Readings) -> Readings:
+        """Under policy `newest` nothing new is taken while the budget is spent; under `thin` one row in `spare`."""
+        keep = [
+            i
+            for i in range(len(readings.points))
+            if self._policy == "thin" and (readings.ts[i] // 1000 + i) % self._spare == 0
+        ]
+        gone = sorted(set(range(len(readings.points))) - set(keep))
+        if gone:
+            self.numbers.dropped += len(gone)
+            times = [readings.ts[i] for i in gone]
+            before = self._refused or Gap(
+                None, [], min(times), max(times), Cause.DROPPED.value, 0, f"policy {self._policy}"
+            )
+            self._refused = Gap(
+                None,
+                sorted({*(before.points or ()), *(readings.points[i] for i in gone)}),
+                min(before.start, *times),
+                max(before.end, *times),
+                before.cause,
+                (before.count or 0) + len(gone),
+                before.detail,
+            )
+
+        def pick(column: list[Any] | None) -> Any:
+            return None if column is None else [column[i] for i in keep]
+
+        extra = (
+            {new: readings.extra[old] for new, old in enumerate(keep) if old in readings.extra}
+            if readings.extra
+            else None
+        )
+        return Readings(
+            readings.device, readings.group, readings.received, pick(readings.points), pick(readings.ts), pick(readings.values),
+            pick(readings.status), pick(readings.flags), pick(readings.n), extra,
+        )  # fmt: skip
+
+    def _close_columns(self) -> None:
+        if self._columns.points:
+            self._ready.extend((Kind.READINGS, body) for body in self._columns.bodies())
+            self._columns = _Columns()
+
+    # ------------------------------------------------------------------------------------------------ committing
+
+    async def run(self) -> None:
+        """The group commit, until cancelled; then what was put is still made durable, as far as the disk lets it."""
+        loop = asyncio.get_running_loop()
+        last = -GROUP_COMMIT
+        try:
+            while True:
+                await self._dirty.wait()
+                rest = last + GROUP_COMMIT - loop.time()
+                if rest > 0:
+                    await asyncio.sleep(rest)
+                await self.commit()
+                last = loop.time()
+        finally:
+            await asyncio.shield(self._commit_once())
+
+    async def commit(self) -> None:
+        """Makes durable what was put so far; tries again while the disk is full or the file is locked."""
+        while not await self._commit_once():
+            await asyncio.sleep(_RETRY)
+
+    async def _commit_once(self) -> bool:
+        self._dirty.clear()
+        self._close_columns()
+        if self._refused is not None and not self._spare:
+            gap, self._refused = self._refused, None
+            self._ready.append((Kind.GAP, _encode([gap])))
+        bodies, callbacks = list(self._ready), self._callbacks
+        self._ready, self._callbacks = deque(), []
+        try:
+            size = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, bodies)
+        except (OutboxFullError, sqlite3.Error) as error:
+            # numbers were given: the bodies are pending in the outbox and go with its next commit
+            self._callbacks = callbacks + self._callbacks
+            full = isinstance(error, OutboxFullError)
+            reason = str(error) if full else f"{self.outbox.path}: {error}"
+            if self.health.reason != reason:
+                log.error("the outbox cannot be written: %s", reason)
+            fix = error.fix if isinstance(error, OutboxFullError) else "Check the disk and the permissions of data_dir."
+            self.health = Health("failed", reason, fix)
+            self._room.clear()
+            self._dirty.set()
+            return False
+        self.numbers.commits += bool(bodies)
+        self.numbers.messages += len(bodies)
+        self.numbers.bytes += sum(len(body) for _, body in bodies)
+        for callback in callbacks:
+            callback()
+        await self._keep_budget(size)
+        if bodies:
+            self._woken()
+        return True
+
+    def _write(self, bodies: list[tuple[Kind, bytes]]) -> int:
+        """In the worker thread. Appending cannot fail for size: every body was split to fit."""
+        for kind, body in bodies:
+            self.outbox.append(kind, body)
+        self.outbox.commit()
+        return self.outbox.size
+
+    async def _keep_budget(self, size: int) -> None:
+        if size <= self._budget:
+            if self._spare or self.health.state != "ok":
+                log.info("the outbox takes everything again")
+            self._spare = 0
+            self.health = Health()
+            self._room.set()
+            return
+        if self.health.state == "ok":
+            log.warning("the outbox has %d bytes, its budget is %d: policy %s", size, self._budget, self._policy)
+        self.health = Health(
+            "degraded",
+            f"the outbox's budget of {self._budget} bytes is spent; policy {self._policy}",
+            "Bring back the bus and the store; or raise outbox.budget if the disk has room.",
+        )
+        match self._policy:
+            case "oldest":
+                dropped = await asyncio.get_running_loop().run_in_executor(
+                    self._thread, self.outbox.drop_oldest, int(self._budget * _HEADROOM)
+                )
+                self.numbers.dropped += dropped
+                self._room.set()
+            case "block":
+                self._room.clear()
+                asyncio.get_running_loop().call_later(_RETRY, self._dirty.set)
+            case _:
+                self._spare = max(
+                    2, min(100, 1 + 10 * (size - self._budget) // max(self._budget, 1) * 10 + self._spare)
+                )
+                self._room.set()
+
+
+def _split(items: list[Any]) -> list[bytes]:
+    body = _encode(items)
+    if len(body) <= _LARGEST_BODY or len(items) <= 1:
+        return [body]
+    middle = len(items) // 2
+    return _split(items[:middle]) + _split(items[middle:])

@@ -254,7 +254,7 @@ class Recorder:
 
     async def commit(self) -> None:
         """Makes durable what was put so far; tries again while the disk is full or the file is locked."""
-        while not await self._commit_once():
+        while not await self._commit_once():  # noqa: ASYNC110 (nobody tells us when a disk has room again)
             await asyncio.sleep(_RETRY)
 
     async def _commit_once(self) -> bool:
@@ -297,6 +297,9 @@ class Recorder:
         return self.outbox.size
 
     async def _keep_budget(self, size: int) -> None:
+        if size > self._budget:  # what is kept for a restored store goes first
+            await asyncio.get_running_loop().run_in_executor(self._thread, self.outbox.trim, float("inf"))
+            size = self.outbox.size
         if size <= self._budget:
             if self._spare or self.health.state != "ok":
                 log.info("the outbox takes everything again")
@@ -322,9 +325,7 @@ class Recorder:
                 self._room.clear()
                 asyncio.get_running_loop().call_later(_RETRY, self._dirty.set)
             case _:
-                self._spare = max(
-                    2, min(100, 1 + 10 * (size - self._budget) // max(self._budget, 1) * 10 + self._spare)
-                )
+                self._spare = min(100, max(2, self._spare * 2))
                 self._room.set()
 
 

@@ -272,7 +272,8 @@ class Space:
         here = Place(self, node, name)
         for owner, title, kind in properties:
             value = ua.get_default_value(kind)
-            here.variable(owner, title, kind, value, prop=True, node=ua.NodeId(f"{name}.{title}", self.default))
+            made = here.variable(owner, title, kind, value, prop=True, node=self.node_id(f"{name}/{title}"))
+            del self.variables[made.path]  # a declaration, not a value of the machine
         self.event_types[node] = self.event_types.get(supertype, self._standard_supertypes(supertype)) | {node}
         return node
 
@@ -293,8 +294,8 @@ class Space:
         node = self._type(ua.NodeClass.DataType, namespace, identifier, name, supertype, False)
         values = [ua.EnumValueType(Value=value, DisplayName=ua.LocalizedText(text)) for value, text in texts.items()]
         here = Place(self, node, name)
-        here.variable(0, "EnumValues", ua.VariantType.ExtensionObject, values, array=True, prop=True,
-                      node=ua.NodeId(f"{name}.EnumValues", self.default))  # fmt: skip
+        made = here.property(0, "EnumValues", ua.VariantType.ExtensionObject, values, array=True)
+        del self.variables[made.path]
         return node
 
     def _type(self, node_class: Any, namespace: int, identifier: int, name: str, supertype: Any, abstract: bool) -> Any:

@@ -41,6 +41,18 @@ CELSIUS = Unit("CEL", "°C", "degree Celsius")
 MILLIMETRE = Unit("MMT", "mm", "millimetre")
 CUBIC_CENTIMETRE = Unit("CMQ", "cm³", "cubic centimetre")
 
+COUNTERS = {
+    "JobCycleCounter": "cycles",
+    "JobPartsCounter": "parts",
+    "JobGoodPartsCounter": "good",
+    "JobBadPartsCounter": "bad",
+    "JobTestSamplesCounter": "test",
+    "BoxCycleCounter": "box_cycles",
+    "BoxPartsCounter": "box_parts",
+    "BoxGoodPartsCounter": "box_good",
+    "BoxBadPartsCounter": "box_bad",
+}
+"""Counters of OPC 40083 §18.4.7 that begin anew with each job or box, and where the process keeps them."""
 T = ua.VariantType
 
 
@@ -256,16 +268,8 @@ class InjectionModel:
     def _counters(self) -> Mapping[str, Callable[[], int]]:
         machine = self.machine
         return {
-            "JobCycleCounter": lambda: machine.counters.cycles,
             "MachineCycleCounter": lambda: machine.machine_cycles,
-            "JobPartsCounter": lambda: machine.counters.parts,
-            "JobGoodPartsCounter": lambda: machine.counters.good,
-            "JobBadPartsCounter": lambda: machine.counters.bad,
-            "JobTestSamplesCounter": lambda: machine.counters.test,
-            "BoxCycleCounter": lambda: machine.counters.box_cycles,
-            "BoxPartsCounter": lambda: machine.counters.box_parts,
-            "BoxGoodPartsCounter": lambda: machine.counters.box_good,
-            "BoxBadPartsCounter": lambda: machine.counters.box_bad,
+            **{name: _attribute(machine, attribute) for name, attribute in COUNTERS.items()},
         }
 
     # -------------------------------------------------------------------------------------------------------- process
@@ -321,19 +325,18 @@ class InjectionModel:
         return event
 
     def _cycle_fields(self, cycle: process.Cycle) -> dict[FieldPath, Any]:
-        machine = self.machine
         fields: dict[FieldPath, Any] = {
-            ((EM83, name),): ua.Variant(read(), T.UInt64)
-            for name, read in self._counters().items()
-            if name.startswith(("Job", "Machine", "Box"))
+            ((EM83, name),): ua.Variant(getattr(cycle.counters, attribute), T.UInt64)
+            for name, attribute in COUNTERS.items()
         }
         for name, value, kind in (
-            ("JobName", machine.job_name, T.String),
-            ("JobStatus", int(machine.job_status), T.Int32),
-            ("CurrentLotName", machine.lot, T.String),
-            ("BoxId", machine.box_id, T.String),
+            ("MachineCycleCounter", cycle.machine_cycles, T.UInt64),
+            ("JobName", cycle.job, T.String),
+            ("JobStatus", int(cycle.status), T.Int32),
+            ("CurrentLotName", cycle.lot, T.String),
+            ("BoxId", cycle.box, T.String),
             ("CycleTime", _milliseconds(cycle.seconds), T.Double),
-            ("AverageCycleTime", _milliseconds(machine.average_cycle), T.Double),
+            ("AverageCycleTime", _milliseconds(cycle.counters.average), T.Double),
             ("CycleQuality", cycle.quality, T.Int32),
         ):
             fields[((EM83, name),)] = ua.Variant(value, kind)
@@ -370,3 +373,8 @@ def _measured(zone: process.Zone) -> Callable[[], float]:
 
 def _nominal(zone: process.Zone) -> Callable[[], float]:
     return lambda: zone.nominal
+
+
+def _attribute(machine: InjectionMachine, name: str) -> Callable[[], int]:
+    # the counters are another object after a change of job
+    return lambda: int(getattr(machine.counters, name))

@@ -228,24 +228,14 @@ class MachiningModel:
                 return self._alert(occurrence)
             case process.StateChange():
                 old, new = STATE_TEXTS[occurrence.old], STATE_TEXTS[occurrence.new]
-                fields = self._transition_fields(old, new)
+                fields = _transition_fields(old, new, occurrence.job, occurrence.program)
                 return self._fire("program", self._active, "ActiveProgram", f"Program {new.lower()}", 100, fields)
             case process.PartFinished():
-                fields = self._transition_fields("Running", "Ended")
+                fields = _transition_fields("Running", "Ended", occurrence.job, occurrence.program)
                 fields[((MT, "Identifier"),)] = ua.Variant(occurrence.identifier, T.String)
                 fields[((MT, "PartQuality"),)] = ua.Variant(1 if occurrence.good else 2, T.Int32)
                 quality = "good" if occurrence.good else "bad"
                 return self._fire("part", self._active, "ActiveProgram", f"Part finished: {quality}", 100, fields)
-
-    def _transition_fields(self, old: str, new: str) -> dict[FieldPath, Any]:
-        machine = self.machine
-        named = (("FromState", old), ("ToState", new), ("Transition", f"{old}To{new}"))
-        fields: dict[FieldPath, Any] = {
-            ((0, name),): ua.Variant(ua.LocalizedText(text, "en"), T.LocalizedText) for name, text in named
-        }
-        fields[((MT, "JobIdentifier"),)] = ua.Variant(machine.job_identifier, T.String)
-        fields[((MT, "Name"),)] = ua.Variant(machine.program.name, T.String)
-        return fields
 
     def _alert(self, change: process.AlertChange) -> SimulatedEvent:
         alert = change.alert
@@ -274,3 +264,14 @@ def _equals(read: Callable[[], str], wanted: str) -> Callable[[], bool]:
 
 def _attribute(thing: object, name: str) -> Callable[[], Any]:
     return lambda: getattr(thing, name)
+
+
+def _transition_fields(old: str, new: str, job: str, program: str) -> dict[FieldPath, Any]:
+    """What a TransitionEventType has (OPC 10000-16 §4.4.16), and what OPC 40501-1 adds."""
+    named = (("FromState", old), ("ToState", new), ("Transition", f"{old}To{new}"))
+    fields: dict[FieldPath, Any] = {
+        ((0, name),): ua.Variant(ua.LocalizedText(text, "en"), T.LocalizedText) for name, text in named
+    }
+    fields[((MT, "JobIdentifier"),)] = ua.Variant(job, T.String)
+    fields[((MT, "Name"),)] = ua.Variant(program, T.String)
+    return fields

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, auto
 from typing import TypeAlias
 
@@ -138,6 +138,29 @@ class Zone:
         self.measured = round(self.actual + noise, 1)
 
 
+@dataclass
+class Counters:
+    """What a job counts; all but the machine's own begin anew with each job."""
+
+    cycles: int = 0
+    parts: int = 0
+    good: int = 0
+    bad: int = 0
+    test: int = 0
+    box_cycles: int = 0
+    box_parts: int = 0
+    box_good: int = 0
+    box_bad: int = 0
+    box: int = 1
+    seconds: float = 0.0
+    """Sum of the cycle times."""
+
+    @property
+    def average(self) -> float:
+        """Mean cycle time in seconds; 0 before the first cycle."""
+        return self.seconds / self.cycles if self.cycles else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Cycle:
     """A finished cycle, as it is told once and never stands in a variable (OPC 40083 §19)."""
@@ -158,6 +181,13 @@ class Cycle:
     """bar"""
     barrel: tuple[float, ...]
     mould: tuple[float, ...]
+    counters: Counters
+    """As they stood at the end of this cycle."""
+    machine_cycles: int
+    job: str
+    lot: str
+    box: str
+    status: JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,24 +224,6 @@ class _Phase(IntEnum):
     FINISHED = auto()
     TEAR_DOWN = auto()
     SET_UP = auto()
-
-
-@dataclass
-class Counters:
-    """What a job counts; all but the machine's own begin anew with each job."""
-
-    cycles: int = 0
-    parts: int = 0
-    good: int = 0
-    bad: int = 0
-    test: int = 0
-    box_cycles: int = 0
-    box_parts: int = 0
-    box_good: int = 0
-    box_bad: int = 0
-    box: int = 1
-    seconds: float = 0.0
-    """Sum of the cycle times, for the average."""
 
 
 @dataclass
@@ -291,7 +303,7 @@ class InjectionMachine:
     @property
     def average_cycle(self) -> float:
         """Mean cycle time of the job in seconds; 0 before its first cycle."""
-        return self.counters.seconds / self.counters.cycles if self.counters.cycles else 0.0
+        return self.counters.average
 
     def drain(self) -> list[Occurrence]:
         """What happened since the last call, in order."""
@@ -423,6 +435,12 @@ class InjectionMachine:
             pressure=round(920.0 - 2.5 * heat + gauss(0.0, 6.0), 1),
             barrel=tuple(zone.measured for zone in self.barrel),
             mould=tuple(zone.measured for zone in self.mould),
+            counters=replace(self.counters),
+            machine_cycles=self.machine_cycles,
+            job=self.job_name,
+            lot=self.lot,
+            box=self.box_id,
+            status=self.job_status,
         )
 
     def _after_cycle(self, test: bool) -> None:

@@ -116,6 +116,8 @@ class StateChange:
 
     old: ProgramState
     new: ProgramState
+    job: str
+    program: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class PartFinished:
 
     identifier: str
     good: bool
+    job: str
+    program: str
 
 
 Occurrence: TypeAlias = AlertChange | StateChange | PartFinished
@@ -235,7 +239,7 @@ class MachineTool:
 
     def _set_state(self, state: ProgramState, channel: ChannelState) -> None:
         if state is not self.state:
-            self._occurred.append(StateChange(self.state, state))
+            self._occurred.append(StateChange(self.state, state, self.job_identifier, self.program.name))
         self.state, self.channel = state, channel
 
     def _after(self, seconds: float, then: Callable[[], None]) -> None:
@@ -283,7 +287,8 @@ class MachineTool:
         self.lifetime_parts += 1
         good = self._random.random() > 0.03
         self.good += good
-        self._occurred.append(PartFinished(f"{self.job_identifier}-{self.completed:04d}", good))
+        job, program = self.job_identifier, self.program.name
+        self._occurred.append(PartFinished(f"{job}-{self.completed:04d}", good, job, program))
         self._set_state(ProgramState.ENDED, ChannelState.RESET)
         done = self.completed >= self.program.planned
         self._after(2.0, self._set_up if done else self._load)

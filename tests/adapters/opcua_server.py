@@ -110,9 +110,9 @@ class SmallServer:
     # ------------------------------------------------------------------------------------------------------- content
 
     def write(self, name: str, value: Any, kind: Any = None, **fields: Any) -> None:
-        """Writes a variable's DataValue: `fields` are those of ua.DataValue (StatusCode_, SourceTimestamp …)."""
+        """Writes a variable's DataValue: `fields` are those of ua.DataValue (StatusCode, SourceTimestamp …)."""
         fields.setdefault("SourceTimestamp", dt.datetime.now(dt.UTC))
-        variant = ua.Variant(value, kind or ua.VariantType.Int64)
+        variant = ua.Variant(value, ua.VariantType.Int64 if kind is None else kind)
         self.run(self.server.write_attribute_value(self.node(name), ua.DataValue(variant, **fields)))
 
     def write_all(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.servers.brokers import IotcoreBroker, Mosquitto
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.fault_proxy import FaultProxy
+from tests.servers.foreign import LibmodbusServer, ModbusSerialServer, NodeOpcUaServer, compile_libmodbus_server
 from tests.servers.needs import require
 from tests.servers.postgresql import Postgres
 from tests.servers.processes import end_all
@@ -110,6 +111,43 @@ def timescale_url(timescale: Timescale) -> Iterator[str]:
     url = timescale.new_database()
     yield url
     timescale.drop_database(url)
+
+
+@pytest.fixture
+def node_opcua_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeOpcUaServer]:
+    """A running OPC UA server on node-opcua, of this test alone (two seconds to start)."""
+    # one folder for the run: making its certificates is what takes longest
+    server = NodeOpcUaServer(tmp_path_factory.getbasetemp() / "node-opcua")
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def modbus_serial_server() -> Iterator[ModbusSerialServer]:
+    """A running Modbus TCP server on modbus-serial with good, slow, busy and silent units, of this test alone."""
+    server = ModbusSerialServer()
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        server.start()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def libmodbus_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled libmodbus server."""
+    return compile_libmodbus_server(tmp_path_factory.mktemp("libmodbus"))
+
+
+@pytest.fixture
+def libmodbus_server(libmodbus_program: Path) -> Iterator[LibmodbusServer]:
+    """A running Modbus TCP server on libmodbus with values of all types and orders, of this test alone."""
+    server = LibmodbusServer(libmodbus_program)
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        server.start()
+        yield server
 
 
 @pytest.fixture

@@ -138,6 +138,12 @@ class ChildProcess:
         self.wait_until(look, timeout, "first line of JSON")
         return found[0]
 
+    def write_line(self, line: str) -> None:
+        """Write one line to the process's standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal if the process still runs."""
         if self.running:

@@ -7,15 +7,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gateway.store import tables as t
 from gateway.store._sqlite import tail_visible
 from gateway.store._values import FLAG_MASK, KIND_MASK, decode, from_json
+from gateway.store.buckets import Blind, Interval, is_hard
 from gateway.store.records import Reading
-from gateway.store.tables import reading, signal, tail
+from gateway.store.tables import TS_MAX, TS_MIN, reading, signal, tail
 from schemas.wire import Row
 
 CHUNK = 5_000
 """Rows in one piece of a history."""
 
+SAMPLE = ("ts", "num", "status", "n")
+"""The columns of a sample, as `gateway.store.buckets` takes it, and what orders it."""
 _NAMES = ("signal_id", "ts", "n", "num", "exact", "status", "flags")
 
 
@@ -36,12 +40,13 @@ def select_readings(
     after: tuple[int, int] | None = None,
     descending: bool = False,
     limit: int | None = None,
+    names: Sequence[str] = _NAMES,
 ) -> sa.Executable:
     """The rows of one signal with start <= ts < end, beyond `after` (ts, n), in the order of (ts, n)."""
     arms = []
     for table, visible in _arms(connection):
         columns = table.c
-        query = sa.select(*(columns[name] for name in _NAMES)).where(columns.signal_id == signal_id, visible)
+        query = sa.select(*(columns[name] for name in names)).where(columns.signal_id == signal_id, visible)
         if start is not None:
             query = query.where(columns.ts >= start)
         if end is not None:
@@ -63,7 +68,60 @@ def _direction(columns: Any, descending: bool) -> list[Any]:
     return [columns[name].desc() if descending else columns[name].asc() for name in ("ts", "n")]
 
 
-def stream_rows(connection: sa.Connection, query: sa.Executable, *, large: bool) -> Iterator[Sequence[sa.Row[Any]]]:
+def blind_intervals(connection: sa.Connection, signal_id: int, start: int, end: int) -> Blind:
+    """Where the signal's value is not known although no reading says so: no connection, or a gap."""
+    soft: list[Interval] = []
+    hard: list[Interval] = []
+    device = connection.execute(
+        sa.select(t.device.c.id, t.device.c.gateway)
+        .select_from(t.signal.join(t.device, t.device.c.id == t.signal.c.device))
+        .where(t.signal.c.id == signal_id)
+    ).first()
+    if device is None:
+        return Blind(soft, hard)
+    down = t.connection.c
+    for row in connection.execute(
+        sa.select(down.from_ts, down.to_ts).where(
+            down.device == device.id, down.from_ts < end, sa.or_(down.to_ts.is_(None), down.to_ts > start)
+        )
+    ):
+        soft.append((row.from_ts, TS_MAX if row.to_ts is None else row.to_ts))
+    gap = t.gap.c
+    for hole in connection.execute(
+        sa.select(gap.start_ts, gap.end_ts, gap.cause, gap.signals).where(
+            sa.or_(gap.device == device.id, sa.and_(gap.device.is_(None), gap.gateway == device.gateway)),
+            gap.start_ts < end,
+            sa.or_(gap.end_ts.is_(None), gap.end_ts > start),
+        )
+    ):
+        if hole.signals is None or signal_id in hole.signals:
+            interval = (hole.start_ts, TS_MAX if hole.end_ts is None else hole.end_ts)
+            (hard if is_hard(hole.cause) else soft).append(interval)
+    return Blind(soft, hard)
+
+
+def known_to(connection: sa.Connection, signal_id: int, end: int) -> int:
+    """Up to when (µs) the last value of a signal before `end` holds: until its next reading, or `complete_to` of its group.
+
+    TS_MIN when there is neither.
+    """
+    after = select_readings(connection, signal_id, end, None, limit=1, names=SAMPLE)
+    if connection.execute(after).first() is not None:
+        return end
+    found = connection.execute(
+        sa.select(t.progress.c.complete_to)
+        .select_from(
+            signal.join(
+                t.progress,
+                sa.and_(t.progress.c.device == signal.c.device, t.progress.c.group_name == signal.c.group_name),
+            )
+        )
+        .where(signal.c.id == signal_id)
+    ).scalar()
+    return TS_MIN if found is None else int(found)
+
+
+def stream_rows(connection: sa.Connection, query: sa.Executable, *, large: bool) -> Iterator[Sequence[Any]]:
     """The rows in pieces of CHUNK; a `large` answer comes through a cursor on the server."""
     options = {"stream_results": True, "max_row_buffer": CHUNK} if large else {}
     with connection.execute(query, execution_options=options) as result:

@@ -24,7 +24,7 @@ def upsert(
 def insert_new(connection: sa.Connection, table: sa.Table, row: dict[str, Any], *, unique: str) -> bool:
     """Insert a row unless `unique` is there already; True when it was inserted."""
     statement = _insert(connection, table).values(row).on_conflict_do_nothing(index_elements=[unique])
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement.returning(table.c[unique])).first() is not None
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:

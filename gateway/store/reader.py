@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +16,19 @@ from gateway.store import records as r
 from gateway.store import tables as t
 from gateway.store._engine import Place, make_engine, place_of
 from gateway.store._errors import DataError, translated
-from gateway.store._history import CHUNK, last_rows, select_readings, stream_rows, to_readings
+from gateway.store._history import (
+    CHUNK,
+    SAMPLE,
+    blind_intervals,
+    known_to,
+    last_rows,
+    select_readings,
+    stream_rows,
+    to_readings,
+)
 from gateway.store._migrate import check_version, version
 from gateway.store._values import from_json
+from gateway.store.buckets import Width, edges, fold, span
 from schemas.wire import Done
 
 Order = Literal["asc", "desc"]
@@ -140,7 +151,9 @@ class Reader:
                     return
                 within = after[1:] if after is not None and signal == after[0] else None
                 query = select_readings(connection, signal, start, end, after=within, descending=descending, limit=left)
-                for rows in stream_rows(connection, query, large=left is None or left > CHUNK):
+                for rows in stream_rows(
+                    connection, query, large=not self._place.single and (left is None or left > CHUNK)
+                ):
                     if left is not None:
                         left -= len(rows)
                     yield to_readings(rows)
@@ -151,6 +164,31 @@ class Reader:
             query = select_readings(connection, signal, None, ts, descending=True, limit=1)
             found = to_readings(connection.execute(query))
             return found[0] if found else None
+
+    def buckets(
+        self, signal: int, start: int, end: int, width: Width, *, timezone: str | None = None
+    ) -> Iterator[r.Bucket]:
+        """The buckets that [start, end) touches, each a whole one; what their numbers mean: `gateway.store.buckets`.
+
+        `width` is seconds, or "day" for days of `timezone` (by default the site's). A generator that is not read to its end
+        must be closed.
+        """
+        if start >= end:
+            return
+        with self._transaction() as connection:
+            zone = timezone or connection.execute(sa.select(t.store.c.timezone)).scalar_one()
+            first, last = span(start, end, width, zone)
+            before = select_readings(connection, signal, None, first, descending=True, limit=1, names=SAMPLE)
+            carry = connection.execute(before).first()
+            query = select_readings(connection, signal, first, last, names=SAMPLE)
+            rows = chain.from_iterable(stream_rows(connection, query, large=not self._place.single))
+            yield from fold(
+                ((ts, num, status or 0) for ts, num, status, _ in rows),
+                edges(start, end, width, zone),
+                None if carry is None else (carry[0], carry[1], carry[2] or 0),
+                blind_intervals(connection, signal, first if carry is None else carry[0], last),
+                known_to(connection, signal, last),
+            )
 
     # ------------------------------------------------------------------------------------- events, gaps, connections
 

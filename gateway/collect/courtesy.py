@@ -1,0 +1,141 @@
+"""Courtesy topics: the same facts as the ledger's, as self-describing JSON for whoever listens. Nothing of ours reads them.
+
+Published at QoS 0 after the batch is durable, and dropped when the broker does not keep up: what counts travels on the ledger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from gateway.bus.client import Bus
+from gateway.bus.topics import Topics
+from gateway.collect.items import DeviceStatus, Readings
+from gateway.config.plan import Plan, PlannedDevice
+from schemas import wire
+from schemas.status import quality
+from schemas.times import to_rfc3339
+
+_json = msgspec.json.Encoder()
+_FLAGS: dict[int, list[str]] = {}
+
+
+def flag_names(flags: int) -> list[str]:
+    """`["late", "historical"]` of a flags number."""
+    names = _FLAGS.get(flags)
+    if names is None:
+        names = _FLAGS[flags] = [flag.name.lower() for flag in wire.Flag if flags & flag and flag.name]
+    return names
+
+
+def json_value(value: Any) -> Any:
+    """A value as JSON can carry it: NaN and infinities as the strings NaN, Infinity, -Infinity; bytes as hex."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    if isinstance(value, dict):
+        return {key: json_value(item) for key, item in value.items()}
+    return value
+
+
+class Courtesy:
+    """See the module. Does nothing when it is off."""
+
+    def __init__(self, bus: Bus, topics: Topics, plan: Plan, *, enabled: bool) -> None:
+        self._bus, self._topics, self._plan = bus, topics, plan
+        self._enabled = enabled
+        self._gateway = plan.gateway.id
+        self._units = [(s.signal.name, s.unit) for s in plan.signals]
+        self._status: dict[str, bytes] = {}
+        bus.on_connected.append(self._announce)
+
+    def readings(self, item: Readings) -> None:
+        """Publishes durable readings of one device."""
+        if not self._enabled or not self._bus.connected:
+            return
+        out = []
+        for row, point in enumerate(item.points):
+            name, unit = self._units[point]
+            status = item.status[row] if item.status else 0
+            flags = item.flags[row] if item.flags else 0
+            extra = item.extra.get(row) if item.extra else None
+            out.append(
+                wire.Reading(
+                    name, to_rfc3339(item.ts[row]), json_value(item.values[row]), item.n[row] if item.n else 0,
+                    status, quality(status), unit, flag_names(flags),
+                    to_rfc3339(extra.source_ts) if extra is not None and extra.source_ts is not None else None,
+                    json_value(extra.raw) if extra is not None else None,
+                )
+            )  # fmt: skip
+        message = wire.Readings(self._gateway, item.device, out)
+        self._bus.publish(self._topics.readings(item.device), _json.encode(message), qos=0)
+
+    def events(self, events: Iterable[wire.Event]) -> None:
+        """Publishes durable events."""
+        if not self._enabled:
+            return
+        for event in events:
+            message = wire.EventMessage(
+                self._gateway, event.device, event.id, to_rfc3339(event.ts), event.type, event.severity, event.asset,
+                to_rfc3339(event.source_ts) if event.source_ts is not None else None,
+                {"zh": event.message_zh, "en": event.message_en}, json_value(event.fields), event.condition, event.state,
+            )  # fmt: skip
+            self._bus.publish(self._topics.events(event.device), _json.encode(message), qos=0)
+
+    def status(self, status: DeviceStatus) -> None:
+        """Publishes a device's state, retained; again with each connection."""
+        message = wire.Status(
+            self._gateway, status.state, to_rfc3339(status.since), status.device, status.reason,
+            {"zh": status.fix_zh, "en": status.fix_en} if status.fix_en else {},
+        )  # fmt: skip
+        self._keep(self._topics.status(status.device), _json.encode(message))
+
+    def gateway(self, state: wire.State, since: int, reason: str = "") -> None:
+        """Publishes the gateway's own state, retained; the broker replaces it by the will when this connection dies."""
+        message = wire.Status(self._gateway, state, to_rfc3339(since), None, reason)
+        self._keep(self._topics.gateway_status(self._gateway), _json.encode(message))
+
+    def births(self, at: int, retired: Iterable[str] = ()) -> None:
+        """Announces every device of the plan, and those that are gone."""
+        for device in self._plan.devices:
+            self._keep(self._topics.birth(device.id), _json.encode(_birth(self._gateway, device, at)))
+        for name in retired:
+            message = wire.BirthMessage(self._gateway, name, to_rfc3339(at), "", {}, "", "", [], retired=True)
+            self._keep(self._topics.birth(name), _json.encode(message))
+
+    def _keep(self, topic: str, payload: bytes) -> None:
+        if self._enabled:
+            self._status[topic] = payload
+            self._bus.publish(topic, payload, qos=1, retain=True)
+
+    def _announce(self) -> None:
+        for topic, payload in self._status.items():
+            self._bus.publish(topic, payload, qos=1, retain=True)
+
+
+def will(gateway: str, at: int) -> bytes:
+    """What the broker says of a gateway whose connection died."""
+    return _json.encode(wire.Status(gateway, "stopped", to_rfc3339(at), None, "the connection to the broker was lost"))
+
+
+def _birth(gateway: str, device: PlannedDevice, at: int) -> wire.BirthMessage:
+    signals = [
+        wire.BirthSignal(
+            s.signal.name, s.type, s.unit, s.signal.kind, s.asset,
+            {"zh": s.signal.description.zh, "en": s.signal.description.en},
+            {str(k): {"zh": t.zh, "en": t.en} for k, t in s.signal.enum.items()} if s.signal.enum else None,
+            s.signal.range,
+            s.signal.counter.model_dump(mode="json") if s.signal.counter else None,
+        )
+        for s in device.signals
+    ]  # fmt: skip
+    name = {"zh": device.name.zh, "en": device.name.en}
+    return wire.BirthMessage(
+        gateway, device.id, to_rfc3339(at), device.asset, name, device.protocol, device.profile, signals
+    )

@@ -87,6 +87,7 @@ class Newest:
                 if ts < last:
                     flags[row] |= late
             return rest
+        waiting: set[Key] = set()
         for row, (signal, ts, n) in enumerate(zip(columns.signal, columns.ts, columns.n, strict=True)):
             last = newest.get(signal, _NEVER)
             if ts < last:
@@ -94,9 +95,9 @@ class Newest:
                 flags[row] |= late
                 continue
             if ts == last:
-                at, number = self.n.get(signal, (ts, 0))
-                if n <= (number if at == ts else 0):
+                if n <= self._n_of(signal, ts) or (signal, ts) in waiting:
                     rest.append(row)
+                    waiting.add((signal, ts))  # what follows at this ts is numbered after it
                     continue
             newest[signal] = ts
             if n:

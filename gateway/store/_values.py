@@ -10,6 +10,7 @@ JSON stands for itself as far as it is exact in PostgreSQL's jsonb; for the rest
 from __future__ import annotations
 
 import json
+from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ FLAG_MASK = (1 << 12) - 1
 LARGEST = 1 << 53
 """Up to here every integer is exact as a float8."""
 
+_MINUS_ZERO = array("d", [-0.0]).tobytes()
 _UTC_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -91,7 +93,11 @@ def encode(value: Any) -> tuple[float | None, Any, int]:
     if value is None:
         return None, None, FLOAT
     if kind is float:
-        return (value, None, FLOAT) if isfinite(value) else (None, to_json(value), EXACT)
+        if not isfinite(value):
+            return None, to_json(value), EXACT
+        if value == 0 and copysign(1.0, value) < 0:
+            return 0.0, to_json(value), EXACT  # SQLite stores 0.0 as the integer 0, and its sign is gone
+        return value, None, FLOAT
     if kind is bool:
         return float(value), None, BOOLEAN
     if kind is int:
@@ -108,7 +114,7 @@ def encode_column(
     """
     types = set(map(type, values))
     if not extra and len(types) == 1:
-        if types == {float} and isfinite(sum(values)):
+        if types == {float} and isfinite(sum(values)) and _MINUS_ZERO not in array("d", values).tobytes():
             return list(values), None, FLOAT
         if types == {bool}:
             return list(map(float, values)), None, BOOLEAN

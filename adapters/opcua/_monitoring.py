@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from adapters.opcua._session import Session
 from adapters.opcua._subscription import Group, Subscription, revised_sampling
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
+
+log = logging.getLogger("guantong.opcua")
 
 BAD_TOO_MANY_MONITORED_ITEMS: Final = 0x80DB0000
 _VALUE: Final = 13
@@ -164,7 +167,8 @@ def _refused_fields(item: EventItem, result: Any) -> str:
 
 
 async def delete_items(session: Session, subscription: Subscription, item_ids: Sequence[int]) -> None:
-    """Deletes monitored items; one that is already gone is no trouble."""
+    """Deletes monitored items whose nodes are gone. That the server has trouble with it (asyncua's has) is no trouble: an item without
+    a node sends nothing."""
 
     async def call(piece: Sequence[int]) -> list[Any]:
         request = ua.DeleteMonitoredItemsRequest()
@@ -172,4 +176,7 @@ async def delete_items(session: Session, subscription: Subscription, item_ids: S
         request.Parameters.MonitoredItemIds = list(piece)
         return list((await session.call(request, ua.DeleteMonitoredItemsResponse)).Results)
 
-    await session.limits.calls(limits.MONITOR, item_ids, call)
+    try:
+        await session.limits.calls(limits.MONITOR, item_ids, call)
+    except ua.UaStatusCodeError as error:
+        log.debug("%s: DeleteMonitoredItems: %s", session.settings.endpoint, error)

@@ -221,6 +221,14 @@ class SmallServer:
             return republish(params)
 
         service.publish, service.create_monitored_items, service.republish = spy_publish, spy_create, spy_republish
+        create_subscription = service.create_subscription
+
+        async def spy_subscription(*args: Any, **kwargs: Any) -> Any:
+            result = await create_subscription(*args, **kwargs)
+            self._swallow(service.subscriptions[result.SubscriptionId])
+            return result
+
+        service.create_subscription = spy_subscription
         iserver = self.server.iserver
         create_session = iserver.create_session
 
@@ -238,6 +246,20 @@ class SmallServer:
             return session
 
         iserver.create_session = spy_session
+
+    def _swallow(self, subscription: Any) -> None:
+        pop = subscription._pop_publish_result
+
+        def spy() -> Any:
+            result = pop()
+            message = result.NotificationMessage
+            while message.NotificationData and message.SequenceNumber in self.drop_sequences:
+                self.drop_sequences.discard(message.SequenceNumber)
+                result = pop()
+                message = result.NotificationMessage
+            return result
+
+        subscription._pop_publish_result = spy
 
     def _watch(self, session: Any, name: str, attribute: str) -> None:
         original = getattr(session, name)

@@ -110,6 +110,8 @@ class DeviceServer(Server):  # type: ignore[misc]  # asyncua is untyped here
         )
         for node, limit in self.iserver.limits.announced().items():
             await self.iserver._set(node, ua.Variant(limit, ua.VariantType.UInt32))
+        for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
+            self.iserver.isession.add_method_callback(ua.NodeId(method), self.iserver.subscription_service.refresh)
         for name, count in (("CurrentSessionCount", self.sessions), ("CurrentSubscriptionCount", self.subscriptions)):
             self._count(name, count)
 

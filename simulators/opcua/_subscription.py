@@ -24,7 +24,7 @@ from asyncua.server.monitored_item_service import MonitoredItemService, WhereCla
 from asyncua.server.subscription_service import SubscriptionService
 
 from simulators.opcua._clock import DeviceClock
-from simulators.opcua._events import SimulatedEvent
+from simulators.opcua._events import SimulatedEvent, base_fields
 from simulators.opcua._values import data_value_record, node_text
 from simulators.truth import TruthLog
 
@@ -108,15 +108,16 @@ class _Items(MonitoredItemService):  # type: ignore[misc]  # asyncua is untyped 
         """Whether *value* is to be reported after *last* (OPC 10000-4 §7.22.2, OPC 10000-8 §7.2)."""
         if last is None:
             return True
-        change = isinstance(item.filter, ua.DataChangeFilter) and item.filter
-        trigger = change.Trigger if change else ua.DataChangeTrigger.StatusValue
+        # asyncua decodes another DataChangeFilter than the one it exports: its fields tell
+        change = item.filter if hasattr(item.filter, "DeadbandType") else None
+        trigger = change.Trigger if change is not None else ua.DataChangeTrigger.StatusValue
         if last.StatusCode != value.StatusCode:
             return True
         if trigger == ua.DataChangeTrigger.StatusValueTimestamp and last.SourceTimestamp != value.SourceTimestamp:
             return True
         if trigger == ua.DataChangeTrigger.Status or last.Value == value.Value:
             return False
-        if not change or change.DeadbandType == ua.DeadbandType.None_:
+        if change is None or change.DeadbandType == ua.DeadbandType.None_:
             return True
         width = change.DeadbandValue
         if change.DeadbandType == ua.DeadbandType.Percent:
@@ -311,9 +312,28 @@ class Subscriptions(SubscriptionService):  # type: ignore[misc]  # asyncua is un
             if subscription_id is None or number == subscription_id:
                 await subscription.monitored_item_srv.trigger_event(event)
 
-    def retained(self) -> list[SimulatedEvent]:
-        """The conditions that are of interest now, for ConditionRefresh (OPC 10000-9 §5.5.7)."""
-        return list(self._conditions.values())
+    async def refresh(self, _parent: Any, number: Any, item: Any = None) -> Any:
+        """ConditionRefresh and ConditionRefresh2 (OPC 10000-9 §5.5.7 and §5.5.8): tell the retained conditions again."""
+        subscription = self.subscriptions.get(number.Value)
+        if subscription is None:
+            return ua.StatusCode(ua.StatusCodes.BadSubscriptionIdInvalid)
+        items = subscription.monitored_item_srv
+        only = None if item is None else item.Value
+        if only is not None and only not in items.nodes:
+            return ua.StatusCode(ua.StatusCodes.BadMonitoredItemIdInvalid)
+        notifiers = tuple(items._monitored_events)
+        await items.trigger_event(self._refresh_event(ua.ObjectIds.RefreshStartEventType, notifiers), only)
+        for event in list(self._conditions.values()):
+            await items.trigger_event(event, only)
+        await items.trigger_event(self._refresh_event(ua.ObjectIds.RefreshEndEventType, notifiers), only)
+        return []
+
+    def _refresh_event(self, kind: int, notifiers: tuple[Any, ...]) -> SimulatedEvent:
+        server, base = ua.NodeId(ua.ObjectIds.Server), ua.NodeId(ua.ObjectIds.BaseEventType)
+        types = frozenset({ua.NodeId(kind), ua.NodeId(ua.ObjectIds.SystemEventType), base})
+        event = SimulatedEvent(ua.NodeId(kind), types, server, notifiers, {})
+        event.fields = base_fields(event.event_id, ua.NodeId(kind), server, "Server", self.clock.now(), "Refresh", 1)
+        return event
 
 
 def restrict_timestamps(value: Any, returned: Any) -> Any:

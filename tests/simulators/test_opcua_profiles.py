@@ -66,7 +66,7 @@ async def test_everything_that_a_profile_names_is_there(device: str) -> None:
                     uri, _, identifier = node_text.removeprefix("nsu=").partition(";")
                     node = client.get_node(f"ns={uris.index(uri)};{identifier}")
                 else:
-                    node = await root.get_child(_names(path, prefixes))
+                    node = await root.get_child(_names(str(path), prefixes))
                 value = await node.read_data_value()
                 if signal.type == "array":
                     assert isinstance(value.Value.Value, list), signal.name

@@ -94,11 +94,10 @@ class Newest:
                 rest.append(row)
                 flags[row] |= late
                 continue
-            if ts == last:
-                if n <= self._n_of(signal, ts) or (signal, ts) in waiting:
-                    rest.append(row)
-                    waiting.add((signal, ts))  # what follows at this ts is numbered after it
-                    continue
+            if ts == last and (n <= self._n_of(signal, ts) or (signal, ts) in waiting):
+                rest.append(row)
+                waiting.add((signal, ts))  # what follows at this ts is numbered after it
+                continue
             newest[signal] = ts
             if n:
                 self.n[signal] = (ts, n)

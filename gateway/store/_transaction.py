@@ -85,7 +85,8 @@ class Transaction:
         self._careful = careful
         self._event_no = event_no
         self._steps: Sequence[Step] = ()
-        self._start: dict[str, int] = {}
+        self._start: dict[str, tuple[int, int]] = {}
+        """stream -> (watermark before the transaction, arrival of its first step)"""
         self._end: dict[str, Step] = {}
         self._lost: dict[str, int] = {}
         self._known: dict[str, Any] = {}
@@ -139,7 +140,7 @@ class Transaction:
                     f"stream {step.stream} belongs to gateway {known.gateway}, gateway {step.gateway} sent it",
                     fix="Give each gateway an id of its own (gateway.id), and never copy an outbox.",
                 )
-            self._start[step.stream] = watermark
+            self._start[step.stream] = (watermark, step.at)
             if known is None:
                 self._open_gaps(step, Cause.COLLECTOR_DOWN)
         if step.first != watermark + 1 or step.last < step.first:
@@ -151,20 +152,21 @@ class Transaction:
 
     def _write_watermarks(self) -> None:
         for stream, step in self._end.items():
+            watermark, opened_at = self._start[stream]
             values: dict[str, Any] = {"watermark": step.last, "hash": step.hash, "seen_at": step.at}
             lost = self._lost.get(stream, 0)
             if stream not in self._known:
-                new = {"id": stream, "gateway": step.gateway, "opened_at": step.at, "lost": lost, **values}
+                new = {"id": stream, "gateway": step.gateway, "opened_at": opened_at, "lost": lost, **values}
                 self._connection.execute(t.stream.insert(), new)
                 continue
             moved = self._connection.execute(
                 t.stream.update()
-                .where(t.stream.c.id == stream, t.stream.c.watermark == self._start[stream])
+                .where(t.stream.c.id == stream, t.stream.c.watermark == watermark)
                 .values(lost=t.stream.c.lost + lost, **values)
             )
             if moved.rowcount != 1:
                 raise WatermarkError(
-                    f"stream {stream}: the store is no longer at {self._start[stream]}",
+                    f"stream {stream}: the store is no longer at {watermark}",
                     fix="Ask the store for its marks again.",
                 )
 

@@ -260,11 +260,10 @@ def fold(
     """
     iterator = iter(bounds)
     start = next(iterator, None)
-    if start is None:
+    end = next(iterator, None)
+    if start is None or end is None:
         return
-    course = _Course(start, iterator, carry, blind)
-    if course.ended:
-        return
+    course = _Course(start, end, iterator, carry, blind)
     for sample in samples:
         ts, _, status = sample
         if ts < start:
@@ -288,15 +287,15 @@ class _Course:
 
     __slots__ = ("_blind", "_bounds", "at", "bucket", "end", "ended", "held", "since")
 
-    def __init__(self, start: int, bounds: Iterator[int], carry: Sample | None, blind: Blind) -> None:
+    def __init__(self, start: int, end: int, bounds: Iterator[int], carry: Sample | None, blind: Blind) -> None:
         self._bounds = bounds
         self._blind = blind
         self.at = start
         self.held = _number(carry)
         self.since = start if carry is None else carry[0]
-        self.end = start
+        self.end = end
         self.ended = False
-        self._next()
+        self.bucket = _Open(start, end)
 
     def _next(self) -> None:
         end = next(self._bounds, None)

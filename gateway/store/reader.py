@@ -99,7 +99,7 @@ class Reader:
         """All devices, by id, retired ones included."""
         with self._transaction() as connection:
             rows = connection.execute(sa.select(t.device).order_by(t.device.c.id))
-            return [r.DeviceRecord(**row) for row in rows.mappings()]
+            return [r.DeviceRecord(**{**row, "identity": from_json(row["identity"])}) for row in rows.mappings()]
 
     def signals(self) -> list[r.SignalRecord]:
         """All signals with their revisions, by id, retired ones included."""
@@ -110,7 +110,11 @@ class Reader:
                 given = dict(row)
                 enum = given.pop("enum")
                 texts = None if enum is None else {int(number): (zh, en) for number, (zh, en) in enum.items()}
-                revisions.setdefault(given.pop("signal_id"), []).append(r.Revision(**given, enum=texts))
+                counter = from_json(given.pop("counter"))
+                revision = r.Revision(
+                    **{k: v for k, v in given.items() if k != "signal_id"}, enum=texts, counter=counter
+                )
+                revisions.setdefault(given["signal_id"], []).append(revision)
             found = []
             for row in connection.execute(sa.select(t.signal).order_by(t.signal.c.id)).mappings():
                 given = dict(row)

@@ -23,7 +23,9 @@ def birth(device: str = "press", *signals: SignalBirth, at: int = T0 - 10 * SECO
 
 
 def event(id: str, ts: int = T0, device: str = "press", **more: Any) -> Event:
-    return Event(id=id, ts=ts, source_ts=None, asset="press", device=device, type=more.pop("type", "alarm"), severity=500, **more)
+    return Event(
+        id=id, ts=ts, source_ts=None, asset="press", device=device, type=more.pop("type", "alarm"), severity=500, **more
+    )
 
 
 class Feed:

@@ -37,7 +37,9 @@ def same(left: Any, right: Any) -> bool:
     if type(left) is not type(right):
         return False
     if isinstance(left, float):
-        return math.isnan(left) and math.isnan(right) or (left == right and math.copysign(1, left) == math.copysign(1, right))
+        return (math.isnan(left) and math.isnan(right)) or (
+            left == right and math.copysign(1, left) == math.copysign(1, right)
+        )
     if isinstance(left, list):
         return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, dict):
@@ -65,10 +67,21 @@ def test_every_value_comes_back_exact(target: Target, writer: Writer, reader: Re
 def test_whole_columns_of_one_type(writer: Writer, history: Read) -> None:
     """The short ways for batches of one type give the same as the long one."""
     feed = Feed()
-    columns: list[list[Any]] = [[1.5, 2.5], [1, 2], [True, False], ["a", "b"], [1.0, math.nan], [1e308, 1e308], [2**53, 2**60]]
+    columns: list[list[Any]] = [
+        [1.5, 2.5],
+        [1, 2],
+        [True, False],
+        ["a", "b"],
+        [1.0, math.nan],
+        [1e308, 1e308],
+        [2**53, 2**60],
+    ]
     writer.apply(
         [feed.birth(signal(1, "mixed"))]
-        + [feed.rows(*((1, 10 * at + row, value) for row, value in enumerate(column))) for at, column in enumerate(columns)]
+        + [
+            feed.rows(*((1, 10 * at + row, value) for row, value in enumerate(column)))
+            for at, column in enumerate(columns)
+        ]
     )
     stored = [row.value for row in history()]
     assert all(map(same, stored, [value for column in columns for value in column]))
@@ -175,7 +188,9 @@ def test_numbered_rows_keep_their_n(writer: Writer, feed: Feed, history: Read) -
 
 
 def test_conflicts_inside_of_one_transaction(writer: Writer, feed: Feed, history: Read) -> None:
-    applied = writer.apply([feed.rows((2, 5, "a")), feed.rows((2, 5, "a"), (2, 5, "b")), feed.rows((2, 5, "b"), (2, 6, "c"))])
+    applied = writer.apply(
+        [feed.rows((2, 5, "a")), feed.rows((2, 5, "a"), (2, 5, "b")), feed.rows((2, 5, "b"), (2, 6, "c"))]
+    )
     assert (applied.rows, applied.duplicates, applied.late) == (3, 2, 0)
     assert [(row.n, row.value) for row in history(2)] == [(0, "a"), (1, "b"), (0, "c")]
 
@@ -229,14 +244,18 @@ def test_the_newest_row_is_known_after_a_restart(target: Target, writer: Writer,
     writer.apply([feed.rows((1, 10, 30.0), (1, 10, 31.0, 0, 0, 1))])
     writer.close()
     other = target.writer()
-    applied = other.apply([feed.rows((1, 10, 31.0, 0, 0, 1)), feed.rows((1, 9, 1.0)), feed.rows((1, 10, 32.0, 0, 0, 2))])
+    applied = other.apply(
+        [feed.rows((1, 10, 31.0, 0, 0, 1)), feed.rows((1, 9, 1.0)), feed.rows((1, 10, 32.0, 0, 0, 2))]
+    )
     assert (applied.rows, applied.late, applied.duplicates) == (2, 1, 1)
 
 
 # ------------------------------------------------------------------------------------------------- what is no reading
 
 
-def test_a_reading_of_an_unknown_point_is_a_dead_letter(writer: Writer, feed: Feed, reader: Reader, history: Read) -> None:
+def test_a_reading_of_an_unknown_point_is_a_dead_letter(
+    writer: Writer, feed: Feed, reader: Reader, history: Read
+) -> None:
     applied = writer.apply([feed.rows((1, 1, 1.0), (77, 1, "lost", 0, 0, 1), (77, 2, 5), (2, 1, 2.0))])
     assert (applied.rows, applied.dead_letters) == (2, 2)
     (letter,) = reader.dead_letters()
@@ -258,7 +277,9 @@ def test_a_reading_of_an_unknown_point_is_a_dead_letter(writer: Writer, feed: Fe
         (Batch(T0, [1], [9], [1.0], status=[2**32]), "status"),
     ],
 )  # fmt: skip
-def test_impossible_rows_are_dead_letters(writer: Writer, feed: Feed, reader: Reader, batch: Batch, reason: str) -> None:
+def test_impossible_rows_are_dead_letters(
+    writer: Writer, feed: Feed, reader: Reader, batch: Batch, reason: str
+) -> None:
     applied = writer.apply([feed.step(batch), feed.rows((1, 20, 5.0))])
     assert applied.rows == 1
     (letter,) = reader.dead_letters()

@@ -210,14 +210,18 @@ class Device:
         scan.pending = deque(self.blocks(left))
 
     def quarantine(self, table: str, defect: BadSpan, now: float) -> Refused:
-        """Takes a span out of all scans; then `replan`."""
+        """Takes a span out of all scans; then `replan`. A second search, of another group, may come to the same span."""
         values: list[tuple[str, Value]] = []
         for scan in self.scans.values():
             here = scan.values.get(table, [])
             values += [(scan.group, value) for value in here if value.span == defect.span]
             scan.values[table] = [value for value in here if value.span != defect.span]
-        refused = Refused(table, defect.span, values, defect.code, self.request(table, *defect.span), now + PROBE_FIRST)
-        self.refused[table, defect.span] = refused
+        key = (table, defect.span)
+        refused = self.refused.get(key)
+        if refused is None:
+            request = self.request(table, *defect.span)
+            refused = self.refused[key] = Refused(table, defect.span, [], defect.code, request, now + PROBE_FIRST)
+        refused.values += values
         return refused
 
     def release(self, refused: Refused, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from adapters.contract import Clock, DeviceState, Item, Lost, PointTrouble, Samples, TransientError
 from adapters.modbus._device import PROBE_MOST, Block, Device, Hunt, Refused, Scan
@@ -15,17 +15,14 @@ from adapters.modbus._errors import (
     NO_ANSWER_FIX_EN,
     NO_ANSWER_FIX_ZH,
     no_answer,
-    not_connected,
 )
 from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadSpan, Defect, isolate
-from adapters.modbus._link import ClosingError, Link, NoAnswerError, Response
+from adapters.modbus._link import ClosingError, Link, NoAnswerError, Request, Response
 from adapters.modbus._settings import ModbusLinkSettings
+from adapters.modbus._unit import Unit
 from schemas.status import BAD_CONFIGURATION_ERROR, BAD_DECODING_ERROR, modbus_exception
 from schemas.wire import Cause
 
-BACKOFF_FIRST = 1.0
-"""Seconds that a silent unit is left alone; doubled each time."""
-BACKOFF_MOST = 60.0
 _JITTER = 0.2
 _MISSES_TO_DOWN = 2
 """A unit that has answered before may miss once: a single lost frame on a serial line is no outage."""
@@ -35,44 +32,6 @@ _PASSING = (5, 6)
 """Exceptions that pass by themselves: acknowledge, busy."""
 _STALL = 0.05
 """Seconds for which the consumer may keep us waiting before lost slots are looked for."""
-
-
-class Unit:
-    """One unit number on the link, with the devices that sit behind it."""
-
-    def __init__(self, number: int, devices: list[Device]) -> None:
-        self.number = number
-        self.devices = devices
-        self.pause = max(device.rules.pause for device in devices)
-        self.misses = 0
-        self.delay = BACKOFF_FIRST
-        self.down = False
-        self.by_time_out = False
-        """It is down by silence, not by what a gateway says of it."""
-        self.last_life: int | None = None
-        """When it answered last, in µs."""
-        self.retry_at = 0.0
-        self.free_at = 0.0
-        self.wake = math.inf
-        """When it has something to do next, in monotonic seconds."""
-
-    def settle(self) -> None:
-        """Reckons `wake` anew, after anything of it has changed."""
-        due = min(device.next_due() for device in self.devices)
-        self.wake = max(due, self.retry_at, self.free_at)
-
-    def next_work(self, now: float) -> tuple[Device, Scan | Refused]:
-        """What has waited longest. Only when `wake` has come."""
-        best: tuple[float, Device, Scan | Refused] | None = None
-        for device in self.devices:
-            for scan in device.scans.values():
-                if scan.due <= now and (best is None or scan.due < best[0]):
-                    best = (scan.due, device, scan)
-            for refused in device.refused.values():
-                if refused.due <= now and (best is None or refused.due < best[0]):
-                    best = (refused.due, device, refused)
-        assert best is not None, "wake is never before the first slot"
-        return best[1], best[2]
 
 
 class Line:
@@ -108,33 +67,34 @@ class Line:
         Raises TransientError when none answers, so that a link on which nobody lives does not come up again and again.
         """
         self._connected_at = self._clock.now()
-        readable = [
-            unit
-            for unit in self._units
-            if any(scan.blocks for device in unit.devices for scan in device.scans.values())
-        ]
+        readable = [unit for unit in self._units if unit.readable]
         for unit in self._units:
-            unit.retry_at = unit.free_at = 0.0
-            unit.delay = BACKOFF_FIRST
-            for device in unit.devices:
-                for refused in device.refused.values():
-                    refused.due = 0.0  # a device that was away may have been loaded with another program
-        for unit in sorted(readable, key=lambda unit: unit.down):
-            device = next(device for device in unit.devices if any(scan.blocks for scan in device.scans.values()))
-            block = next(scan.blocks[0] for scan in device.scans.values() if scan.blocks)
+            unit.begin()
+        for unit in sorted(readable, key=lambda unit: (unit.hung_up, unit.down)):
+            device, request = next(self._trials(unit))
             try:
-                response = await self._link.request(block.request, device.rules.timeout)
+                response = await self._link.request(request, device.rules.timeout)
             except NoAnswerError:
-                self._missed(unit, by_time_out=True)
+                unit.missed(self._clock.monotonic(), self._jitter(), by_time_out=True)
                 unit.down = True
-            except ClosingError:
-                raise not_connected(self._settings) from None
             else:
                 if response.code not in _GATEWAY_SILENT:
-                    self._alive(unit, response.received)
+                    unit.answered(response.received, self._clock.monotonic())
                 return
         if readable:
             raise no_answer(self._settings, len(readable))
+
+    def _trials(self, unit: Unit) -> Iterator[tuple[Device, Request]]:
+        """Reads that tell whether the unit lives."""
+        for device in unit.devices:
+            for scan in device.scans.values():
+                for block in scan.blocks:
+                    yield device, block.request
+            for refused in device.refused.values():
+                yield device, refused.request
+
+    def _jitter(self) -> float:
+        return self._random.uniform(1 - _JITTER, 1 + _JITTER)
 
     # --------------------------------------------------------------------------------------------------------- running
 
@@ -157,10 +117,17 @@ class Line:
                     return
                 except TransientError as error:
                     lost = error
+                    items = list(self._all_down(lost))
+                    if lost.reason == "closed":
+                        self._hung_up(unit)
+            elif lost is not None:
+                items = list(self._all_down(lost))
             if lost is not None:
-                for item in self._all_down(lost):
+                for item in items:
                     yield item
                 raise lost
+            if unit is not None and unit.down and self._silent():
+                lost = no_answer(self._settings, len(self._units))
             before = self._clock.monotonic()
             for item in items:
                 yield item
@@ -168,8 +135,8 @@ class Line:
             if after - before > _STALL:
                 for item in self._stalled(before, after):
                     yield item
-            if self._silent():
-                raise no_answer(self._settings, len(self._units))
+            if lost is not None:
+                raise lost
 
     def _begin(self) -> Iterator[Item]:
         """What has to be told at the start of a session, and every scan from its beginning."""
@@ -360,39 +327,17 @@ class Line:
 
     # ----------------------------------------------------------------------------------------------- units come and go
 
-    def _alive(self, unit: Unit, received: int) -> Sequence[Item]:
-        unit.last_life = received
-        if not unit.misses and not unit.down:
-            return ()
-        unit.misses = 0
-        unit.delay = BACKOFF_FIRST
-        unit.retry_at = 0.0
-        now = self._clock.monotonic()
-        for device in unit.devices:
-            for scan in device.scans.values():
-                if scan.due != math.inf:
-                    scan.skip(now)  # slots of an outage are no overruns
-        if not unit.down:
-            return ()
-        unit.down = False
-        return list(self._states(unit, up=True, at=received))
+    def _alive(self, unit: Unit, received: int) -> Iterable[Item]:
+        if unit.answered(received, self._clock.monotonic()):
+            return self._states(unit, up=True, at=received)
+        return ()
 
-    def _missed(self, unit: Unit, *, by_time_out: bool) -> None:
-        now = self._clock.monotonic()
-        unit.misses += 1
-        unit.by_time_out = by_time_out
-        unit.retry_at = now + unit.delay * self._random.uniform(1 - _JITTER, 1 + _JITTER)
-        unit.delay = min(unit.delay * 2, BACKOFF_MOST)
-        for device in unit.devices:
-            for scan in device.scans.values():
-                scan.restart()
-
-    def _not_answered(self, unit: Unit, *, by_time_out: bool) -> Sequence[Item]:
-        self._missed(unit, by_time_out=by_time_out)
+    def _not_answered(self, unit: Unit, *, by_time_out: bool) -> Iterable[Item]:
+        unit.missed(self._clock.monotonic(), self._jitter(), by_time_out=by_time_out)
         if unit.down or (unit.last_life is not None and unit.misses < _MISSES_TO_DOWN):
             return ()
         unit.down = True
-        return list(self._states(unit, up=False, at=self._known_until(unit)))
+        return self._states(unit, up=False, at=self._known_until(unit))
 
     def _known_until(self, unit: Unit) -> int:
         """Its last sign of life in this session, in µs; the begin of the session if it gave none."""
@@ -407,9 +352,16 @@ class Line:
             else:
                 yield DeviceState(device.id, False, at, "gateway_no_answer", GATEWAY_FIX_EN, GATEWAY_FIX_ZH)
 
+    def _hung_up(self, unit: Unit) -> None:
+        """The link went down while this unit was due. If that happens again, it is left alone longer, and the others have a link."""
+        unit.missed(self._clock.monotonic(), self._jitter(), by_time_out=True)
+        unit.hung_up = True
+        unit.down = unit.down or unit.misses >= _MISSES_TO_DOWN
+
     def _silent(self) -> bool:
         """Whether no unit at all answers, nor a gateway for one of them."""
-        return bool(self._units) and all(unit.down and unit.by_time_out for unit in self._units)
+        asked = [unit for unit in self._units if unit.readable]
+        return bool(asked) and all(unit.down and unit.by_time_out for unit in asked)
 
     def _all_down(self, lost: TransientError) -> Iterator[Item]:
         """The link is lost: nobody knows anything of any device since it answered last."""

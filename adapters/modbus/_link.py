@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -121,6 +122,7 @@ class Link:
         self._lost: str | None = None
         """Why the peer's end is gone; None while the connection stands, or when we closed it."""
         self._last_answer = 0.0
+        """Monotonic seconds of the last verified answer, or of the opening."""
         self._free_at = 0.0
         self._error: OSError | None = None
         self.on_lost: Callable[[], None] | None = None
@@ -164,13 +166,13 @@ class Link:
             closing = self._closing
             if closing is None or closing.is_set():
                 raise ClosingError if closing is not None else not_connected(self._settings)
-            client = self._client
-            if client is None or self._lost is not None:
-                client = await self._reopen()
             if self._settings.pause:
                 rest = self._free_at - self._clock.monotonic()
                 if rest > 0:
                     await asyncio.sleep(rest)
+            client = self._client
+            if client is None or self._lost is not None:
+                client = await self._reopen()
             return await self._exchange(client, request, timeout)
 
     # ------------------------------------------------------------------------------------------------------ one request
@@ -289,15 +291,18 @@ class Link:
             if closing.is_set():
                 raise ClosingError
             connected = connecting.result()
+        except ValueError as error:  # a host that cannot be written as a DNS name: empty or endless labels
+            self._error = socket.gaierror(socket.EAI_NONAME, str(error))
         finally:
             told_to_close.cancel()
             if not connected:
                 connecting.cancel()
-                connecting.add_done_callback(lambda _: _abort(client))
+                connecting.add_done_callback(lambda task: _abort(client, task))
                 self._drop()
         if not connected:
             self.errors["connect"] += 1
             raise open_failed(self._settings, self._error)
+        self._last_answer = self._clock.monotonic()
 
     async def _reopen(self) -> AsyncModbusTcpClient:
         """A connection in place of one that we closed, or that the peer closed because nothing was said on it."""
@@ -340,8 +345,10 @@ class Link:
         client.close()
 
 
-def _abort(client: AsyncModbusTcpClient) -> None:
+def _abort(client: AsyncModbusTcpClient, connecting: asyncio.Future[bool]) -> None:
     """Closes what a cancelled connect may have opened in its last moment; pymodbus closes only once."""
+    if not connecting.cancelled():
+        connecting.exception()  # told already, or of no interest any more
     transport = client.ctx.transport
     if isinstance(transport, asyncio.Transport):
         transport.abort()

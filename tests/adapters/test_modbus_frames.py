@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from adapters.contract import TransientError
-from adapters.modbus import ModbusAdapter, _line
+from adapters.modbus import ModbusAdapter, _unit
 from tests.adapters.modbus_server import Ask, Running, Server, Spec, holding
 from tests.servers.waiting import eventually_async
 
@@ -22,8 +22,8 @@ def rtu(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in hundredths of seconds, so that a late answer meets the next request soon."""
-    monkeypatch.setattr(_line, "BACKOFF_FIRST", 0.02)
-    monkeypatch.setattr(_line, "BACKOFF_MOST", 0.02)
+    monkeypatch.setattr(_unit, "BACKOFF_FIRST", 0.02)
+    monkeypatch.setattr(_unit, "BACKOFF_MOST", 0.02)
 
 
 def data(ask: Ask, *, words: int | None = None) -> bytes:

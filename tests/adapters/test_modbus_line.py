@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from adapters.contract import AuthError, ConfigError, DeviceState, Lost, Samples, TransientError
-from adapters.modbus import ModbusAdapter, _device, _line, _link
+from adapters.modbus import ModbusAdapter, _device, _line, _link, _unit
 from adapters.modbus._device import Scan
 from schemas.profile import ModbusAddress
 from schemas.status import (
@@ -32,8 +32,8 @@ def rtu(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off and quarantine in tenths of seconds, without chance."""
-    monkeypatch.setattr(_line, "BACKOFF_FIRST", 0.1)
-    monkeypatch.setattr(_line, "BACKOFF_MOST", 0.4)
+    monkeypatch.setattr(_unit, "BACKOFF_FIRST", 0.1)
+    monkeypatch.setattr(_unit, "BACKOFF_MOST", 0.4)
     monkeypatch.setattr(_line, "_JITTER", 0.0)
     monkeypatch.setattr(_device, "PROBE_FIRST", 0.1)
 
@@ -270,6 +270,23 @@ async def test_many_illegal_addresses_are_all_found(quick: None) -> None:
         assert {p for p in range(100) if line.rows(p)[0][1]} == {0, 1, 2, 40, 41, 77, 99}
 
 
+async def test_an_illegal_address_in_two_groups_comes_back_in_both(quick: None) -> None:
+    async with Server().holds(1, range(20)) as server:
+        del server.memory[1, 3][7]
+        groups = {"a": [holding(5), holding(7)], "b": [holding(7), holding(9)]}
+        spec = Spec(server.port).device(1, groups, period=0.02)
+        async with running(spec) as line:
+            await line.until(lambda: all(line.rows(p) for p in range(4)))
+            assert line.rows(1)[0] == line.rows(2)[0] == (None, BAD_NODE_ID_UNKNOWN)
+            server.holds(1, {7: 70})
+            await line.until(lambda: line.rows(1)[-1] == line.rows(2)[-1] == (70, 0))
+            seen = len(line.samples())
+            await line.until(lambda: len(line.samples()) > seen + 5)
+            assert {s.group: sorted(s.points) for s in line.samples()[-4:]} == {"a": [0, 1], "b": [2, 3]}
+            assert line.troubles(1)[-1] is None
+            assert line.troubles(2)[-1] is None
+
+
 async def test_a_gap_that_cannot_be_read_is_not_read_along(quick: None) -> None:
     """The optimiser reads a register that does not exist, and the whole block fails (ioBroker.modbus #581)."""
     async with Server().holds(1, {0: 10, 1: 11, 4: 14, 5: 15}) as server:
@@ -420,6 +437,26 @@ async def test_polling_goes_on_after_each_of_many_outages(rtu: bool, quick: None
             await server.up()
 
 
+async def test_a_gateway_that_hangs_up_for_a_dead_unit_leaves_the_others_a_link(rtu: bool, quick: None) -> None:
+    def hang_up(ask: Ask) -> bool:
+        if ask.unit == 2:
+            ask.writer.transport.abort()
+        return ask.unit == 2
+
+    async with Server(rtu, hook=hang_up).holds(1, range(10)) as server:
+        spec = Spec(server.port, rtu).device(1, [holding(1)], period=0.02).device(2, [holding(2)], period=0.02)
+        line = running(spec)
+        for session in range(5):
+            await line.adapter.connect()
+            line.items.clear()
+            line.start()
+            assert isinstance(await line.ended(), TransientError)
+            if session >= 3:  # by now it is left alone for 0.4 s at a time
+                assert len(line.samples("unit-1")) >= 5
+                assert not line.states("unit-2")[0].up
+            await line.adapter.disconnect()
+
+
 async def test_disconnect_does_not_wait_for_an_answer(rtu: bool) -> None:
     async with Server(rtu).holds(1, range(10)) as server:
         async with running(Spec(server.port, rtu).device(1, [holding(1)], timeout=60)) as line:
@@ -439,6 +476,10 @@ async def test_hosts_that_cannot_be_reached_are_told_apart() -> None:
         await ModbusAdapter(spec.build()).connect()
     assert unknown.value.reason == "host_unknown"
     assert not isinstance(unknown.value, AuthError)
+    spec = Spec(1, settings={"host": "two..dots"}).device(1, [holding(1)])
+    with pytest.raises(TransientError) as impossible:
+        await ModbusAdapter(spec.build()).connect()
+    assert impossible.value.reason == "host_unknown"
 
 
 # ------------------------------------------------------------------------------------------------------ back-pressure

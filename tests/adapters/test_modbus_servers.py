@@ -14,7 +14,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from adapters.contract import DeviceSpec, LinkSpec, Point, SystemClock
-from adapters.modbus import ModbusAdapter, ModbusDeviceSettings, ModbusLinkSettings, _line
+from adapters.modbus import ModbusAdapter, ModbusDeviceSettings, ModbusLinkSettings, _unit
 from schemas.library import load_profile, parsed_address
 from schemas.profile import ModbusAddress, ModbusRules, Profile
 from schemas.status import BAD_SENSOR_FAILURE, BAD_SERVER_TOO_BUSY
@@ -81,7 +81,7 @@ async def test_libmodbus_counter_over_its_end_equals_what_was_served(libmodbus_s
 async def test_modbus_serial_units_good_slow_busy_and_silent(
     modbus_serial_server: ModbusSerialServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_line, "BACKOFF_FIRST", 0.2)
+    monkeypatch.setattr(_unit, "BACKOFF_FIRST", 0.2)
     spec = Spec(modbus_serial_server.port)
     addresses = [holding(a) for a in (0, 1, 48, 49, 60, 61)] + [
         ModbusAddress(table="input", address=7),

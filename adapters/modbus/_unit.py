@@ -1,0 +1,94 @@
+"""A unit number on the link: when it is asked next, and whether it lives."""
+
+from __future__ import annotations
+
+import math
+
+from adapters.modbus._device import Device, Refused, Scan
+
+BACKOFF_FIRST = 1.0
+"""Seconds that a silent unit is left alone; doubled each time."""
+BACKOFF_MOST = 60.0
+
+
+class Unit:
+    """One unit number on the link, with the devices that sit behind it."""
+
+    def __init__(self, number: int, devices: list[Device]) -> None:
+        self.number = number
+        self.devices = devices
+        self.pause = max(device.rules.pause for device in devices)
+        self.misses = 0
+        self.delay = BACKOFF_FIRST
+        self.down = False
+        self.by_time_out = False
+        """It is down by silence, not by what a gateway says of it."""
+        self.hung_up = False
+        """The peer closed the connection when it was asked, as some gateways do for a unit that they do not reach."""
+        self.last_life: int | None = None
+        """When it answered last, in µs."""
+        self.retry_at = 0.0
+        self.free_at = 0.0
+        self.wake = math.inf
+        """When it has something to do next, in monotonic seconds."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is anything to ask it for."""
+        return any(device.refused or any(scan.blocks for scan in device.scans.values()) for device in self.devices)
+
+    def scans(self) -> list[Scan]:
+        """The scans of all of its devices."""
+        return [scan for device in self.devices for scan in device.scans.values()]
+
+    def begin(self) -> None:
+        """A new session: everything is tried at once, except what may have ended the last one."""
+        if not self.hung_up:
+            self.retry_at = 0.0
+            self.delay = BACKOFF_FIRST
+        self.free_at = 0.0
+        for device in self.devices:
+            for refused in device.refused.values():
+                refused.due = 0.0  # a device that was away may have been loaded with another program
+
+    def settle(self) -> None:
+        """Reckons `wake` anew, after anything of it has changed."""
+        due = min(device.next_due() for device in self.devices)
+        self.wake = max(due, self.retry_at, self.free_at)
+
+    def next_work(self, now: float) -> tuple[Device, Scan | Refused]:
+        """What has waited longest. Only when `wake` has come."""
+        best: tuple[float, Device, Scan | Refused] | None = None
+        for device in self.devices:
+            for scan in device.scans.values():
+                if scan.due <= now and (best is None or scan.due < best[0]):
+                    best = (scan.due, device, scan)
+            for refused in device.refused.values():
+                if refused.due <= now and (best is None or refused.due < best[0]):
+                    best = (refused.due, device, refused)
+        assert best is not None, "wake is never before the first slot"
+        return best[1], best[2]
+
+    def answered(self, received: int, now: float) -> bool:
+        """It lives, since `received` (µs). Returns whether it was down until now. Slots of an outage are left behind, and are no overruns."""
+        self.last_life = received
+        self.hung_up = False
+        if not self.misses and not self.down:
+            return False
+        self.misses = 0
+        self.delay = BACKOFF_FIRST
+        self.retry_at = 0.0
+        for scan in self.scans():
+            if scan.due != math.inf:
+                scan.skip(now)
+        was_down, self.down = self.down, False
+        return was_down
+
+    def missed(self, now: float, jitter: float, *, by_time_out: bool) -> None:
+        """It did not answer: it is left alone for a while (times `jitter`), and its scans begin again after that."""
+        self.misses += 1
+        self.by_time_out = by_time_out
+        self.retry_at = now + self.delay * jitter
+        self.delay = min(self.delay * 2, BACKOFF_MOST)
+        for scan in self.scans():
+            scan.restart()

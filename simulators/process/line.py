@@ -107,6 +107,8 @@ class AssemblyLine:
     def _step(self) -> None:
         self.time += STEP
         self._left -= STEP
+        if self._left <= 0:
+            self._next()
         gauss = self._random.gauss
         if self.running:
             self._running += STEP
@@ -121,8 +123,6 @@ class AssemblyLine:
             self._watt_seconds %= 3600.0
         if self._random.random() < STEP / 20.0:
             self.cabinet = max(220, min(420, self.cabinet + self._random.choice((-1, 1))))
-        if self._left <= 0:
-            self._next()
 
     def _next(self) -> None:
         match self.state:

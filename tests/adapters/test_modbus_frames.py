@@ -98,6 +98,34 @@ async def test_a_late_answer_is_not_taken_for_the_next_one(rtu: bool) -> None:
     await survives(server, late, "timeout")
 
 
+async def test_a_very_late_answer_meets_the_request_of_another_block(rtu: bool) -> None:
+    """The worst moment: it comes on the connection on which it was asked for, when another block of the same unit is waited for."""
+    held: list[Ask] = []
+    released = 0
+    sometimes = Sometimes(lambda ask: None)
+
+    def hold(ask: Ask) -> bool:
+        nonlocal released
+        if held and ask.unit == 1 and ask.address != held[0].address:
+            stale = held.pop()
+            stale.send(stale.frame(data(stale)))
+            released += 1
+        elif not held and sometimes(ask):
+            held.append(ask)
+            return True
+        return False
+
+    async with Server(rtu) as server:
+        line = Running(ModbusAdapter(two_units(server).build()))
+        server.hook = hold
+        async with line:
+            await line.until(lambda: released >= 5)
+            seen = {point: len(line.rows(point)) for point in EXPECTED}
+            await line.until(lambda: all(len(line.rows(p)) > seen[p] for p in EXPECTED))
+            assert_no_lie(line)
+            assert not line.states("unit-1")
+
+
 async def test_a_serial_server_that_gives_a_late_answer_to_the_next_connection(rtu: bool) -> None:
     """It does not know whose the bytes are: they go to whoever is connected, in front of the next answer."""
     server = Server(rtu)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from pymodbus.pdu import ModbusPDU
 
 from adapters.contract import TransientError
-from adapters.modbus import ModbusAdapter, _unit
+from adapters.modbus import ModbusAdapter, _link, _unit
 from tests.adapters.modbus_server import Ask, Running, Server, Spec, holding
 from tests.servers.waiting import eventually_async
 
@@ -259,6 +260,28 @@ async def test_a_read_that_is_cancelled_leaves_nothing_behind(rtu: bool) -> None
                 samples = await line.adapter.read([2])
                 assert list(samples.values) in ([1200], [None])
             assert_no_lie(line)
+
+
+async def test_a_cancellation_in_the_moment_of_the_answer_is_not_forgotten(
+    rtu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11's `wait_for`, on which pymodbus waits, returns the answer then, and the caller would never end."""
+    async with Server(rtu) as server:
+        adapter = ModbusAdapter(two_units(server).build())
+        await adapter.connect()
+        read = asyncio.ensure_future(adapter.read([1]))
+        decode = _link._RawDecoder.decode
+
+        def cancelling(decoder: _link._RawDecoder, frame: bytes) -> ModbusPDU | None:
+            read.cancel()
+            return decode(decoder, frame)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(_link._RawDecoder, "decode", cancelling)
+            await asyncio.wait({read})
+        assert read.cancelled()
+        assert list((await adapter.read([2])).values) == [1200]
+        await adapter.disconnect()
 
 
 async def test_an_iteration_that_is_cancelled_may_begin_again(rtu: bool) -> None:

@@ -185,6 +185,28 @@ async def test_one_lost_frame_is_no_outage(rtu: bool, quick: None) -> None:
             assert line.adapter.counters().errors == {"timeout": 1}
 
 
+async def test_a_scan_that_was_interrupted_is_complete_only_when_all_of_it_is_read_anew(rtu: bool, quick: None) -> None:
+    """It goes on with the block that was not answered, which alone a late answer would fit."""
+    async with Server(rtu).holds(1, range(300)) as server:
+        lost_at: list[int] = []
+
+        def lose(ask: Ask) -> bool:
+            if ask.address == 100 and len(server.asks) > 6 and not lost_at:
+                lost_at.append(len(server.asks))
+                return True
+            return False
+
+        server.hook = lose
+        spec = Spec(server.port, rtu).device(1, [holding(0), holding(100), holding(200)], timeout=0.1)
+        async with running(spec) as line:
+            await line.until(lambda: lost_at and len(server.asks) > lost_at[0] + 4)
+            after = [ask.address for ask in server.asks[lost_at[0] : lost_at[0] + 3]]
+            assert after == [100, 200, 0]
+            rows = [(s.points[0], s.complete_to is not None) for s in line.samples()]
+            again = next(i for i, row in enumerate(rows) if row == (0, True))
+            assert rows[again - 3 : again + 1] == [(0, False), (1, False), (2, False), (0, True)]
+
+
 async def test_when_every_unit_is_silent_the_link_is_lost_and_stays_so(rtu: bool, quick: None) -> None:
     async with Server(rtu).holds(1, range(10)).holds(2, range(10)) as server:
         spec = Spec(server.port, rtu).device(1, [holding(1)], timeout=0.1).device(2, [holding(2)], timeout=0.1)

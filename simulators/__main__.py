@@ -56,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a fault to begin with; may be given several times")  # fmt: skip
     add("--list", action="store_true", help="list devices, ports and faults, and end")
     add("--json", action="store_true", help="the list as JSON")
+    add(
+        "--end-with-stdin",
+        action="store_true",
+        help="end when standard input closes, as a child of another program does",
+    )
     return parser
 
 
@@ -129,8 +134,9 @@ async def _command(workshop: Workshop, line: str) -> bool:
     return True
 
 
-def _read_input(tell: Callable[[str], object]) -> None:
-    """Hand each line of standard input to *tell* until it ends. Runs in a thread that nobody waits for.
+def _read_input(tell: Callable[[str], object], end: bool) -> None:
+    """Hand each line of standard input to *tell* until it ends, and then, if *end*, the command to quit. Runs in a thread
+    that nobody waits for.
 
     It reads the descriptor itself: a daemon thread inside ``sys.stdin`` would hold its lock when Python ends.
     """
@@ -141,13 +147,15 @@ def _read_input(tell: Callable[[str], object]) -> None:
         except OSError:
             return
         if not data:
+            if end:
+                tell("quit")
             return
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             tell(line.decode("utf-8", "replace"))
 
 
-async def _serve(workshop: Workshop, faults: Sequence[str]) -> None:
+async def _serve(workshop: Workshop, faults: Sequence[str], end_with_stdin: bool) -> None:
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -172,7 +180,7 @@ async def _serve(workshop: Workshop, faults: Sequence[str]) -> None:
             _say(device=name, protocol=device.protocol, endpoint=device.endpoint, ready=True)
         _say(ready="all")
         if sys.stdin is not None:  # None when descriptor 0 was closed: it may be something else by now
-            threading.Thread(target=_read_input, args=(tell,), daemon=True, name="commands").start()
+            threading.Thread(target=_read_input, args=(tell, end_with_stdin), daemon=True, name="commands").start()
         going = True
         while going:
             try:
@@ -199,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             base_port=options.base_port or None,
             count=options.count,
         )
-        asyncio.run(_serve(workshop, options.fault))
+        asyncio.run(_serve(workshop, options.fault, options.end_with_stdin))
     except (WorkshopError, FaultError) as error:
         sys.stderr.write(f"simulators: {error}\n")
         return 1

@@ -298,7 +298,10 @@ class Normaliser:
             state = self._history
         else:
             state = self._state
-        ts, time_flags, source_kept = self._time(source, flags, samples)
+        if source is None and samples.source_ts is None:
+            ts, time_flags, source_kept = samples.received, _UNSYNCED if self.unsynced else 0, None
+        else:
+            ts, time_flags, source_kept = self.stamp(source, flags, samples.received, samples.server_ts)
         if status == BAD_ENCODING_LIMITS_EXCEEDED and value is None:
             self._refused(p, ts, samples.received)
         extra = Extra(source_kept, kept_raw) if source_kept is not None or more & Flag.RAW_KEPT.value else None
@@ -363,16 +366,18 @@ class Normaliser:
 
     # --------------------------------------------------------------------------------------------------------------- time
 
-    def _time(self, source: int | None, flags: int, samples: Samples) -> tuple[int, int, int | None]:
-        """`ts`, the flags that its origin asks for, and the source time where it is kept beside it."""
-        received, clock = samples.received, self.clock
+    def stamp(
+        self, source: int | None, flags: int, received: int, server_ts: int | None = None
+    ) -> tuple[int, int, int | None]:
+        """`ts` by the rules of the device's clock, the flags that its origin asks for, and the source time where it is kept
+        beside it (all µs). `flags` INITIAL and HISTORICAL exempt from the judgement of the clock, not from its bounds."""
+        clock = self.clock
         by_gateway = _UNSYNCED if self.unsynced else 0
         if source is None:
-            if samples.source_ts is None:
-                return received, by_gateway, None
-            server = samples.server_ts
-            if server is not None and clock.clock != "gateway" and EARLIEST <= server - clock.shift <= received + AHEAD:
-                return server - clock.shift, Flag.NO_SOURCE_TIME.value, None
+            if server_ts is not None and clock.clock != "gateway":
+                ts = server_ts - clock.shift
+                if EARLIEST <= ts <= received + AHEAD:
+                    return ts, Flag.NO_SOURCE_TIME.value, None
             return received, Flag.NO_SOURCE_TIME.value | by_gateway, None
         ts = source - clock.shift
         believed = clock.clock != "gateway" or flags & _EXEMPT

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from asyncua import Client, ua
@@ -22,6 +23,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from adapters.contract import ConfigError
 from adapters.opcua._decode import Decoder, DecodingError
+from adapters.opcua._discovery import explain
 from adapters.opcua._errors import EXPECTED, asyncua_decodes
 from adapters.opcua._limits import LIMIT_NODES, MAX_ITEMS_PER_SUBSCRIPTION, READ, Limits
 from adapters.opcua.settings import LinkSettings
@@ -88,6 +90,9 @@ class Session:
                 await self._abort(opening)
             await self.close()
             raise
+        except EXPECTED as error:
+            await self.close()
+            raise await explain(self.settings, error) from error
         except BaseException:
             await self.close()
             raise
@@ -151,7 +156,7 @@ class Session:
         security = self.settings.security
         if security.policy == "none":
             return
-        client.application_uri = application_uri(security.certificate.read_bytes()) if security.certificate else ""
+        client.application_uri = application_uri(security.certificate, self.settings.endpoint)
         password = security.key_password.get_secret_value() if security.key_password else None
         try:
             await client.set_security(
@@ -191,7 +196,7 @@ class Session:
                     await asyncio.wait_for(step(), _CLOSING)
                     if session.state.value == "closed":
                         self.orphan = None
-                except EXPECTED as error:
+                except Exception as error:  # noqa: BLE001  a channel that was never opened makes asyncua raise anything
                     log.debug("%s: closing: %r", self.settings.endpoint, error)
             client.disconnect_socket()
             if transport.get_write_buffer_size():
@@ -288,11 +293,12 @@ class Session:
         return (time if isinstance(time, int) else None), _number(rows[1]) or 0, _number(rows[2]) or 0
 
 
-def application_uri(certificate: bytes) -> str:
+def application_uri(path: Path | None, where: str) -> str:
     """The application URI in a certificate's subject alternative name; the session must show the same (OPC 10000-6 §6.2.2).
 
-    Raises ConfigError for a certificate without one.
+    Raises ConfigError for a certificate without one; `where` is the endpoint that it is for.
     """
+    certificate = path.read_bytes() if path is not None else b""
     try:
         parsed = (
             x509.load_pem_x509_certificate(certificate)
@@ -302,15 +308,15 @@ def application_uri(certificate: bytes) -> str:
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     except (ValueError, x509.ExtensionNotFound) as error:
-        raise _no_uri(str(error)) from None
+        raise _no_uri(f"{where}: security.certificate: {path}: {error}") from None
     if not uris:
-        raise _no_uri("its subject alternative name has no URI")
+        raise _no_uri(f"{where}: security.certificate: {path}: its subject alternative name has no URI")
     return str(uris[0])
 
 
 def _no_uri(what: str) -> ConfigError:
     return ConfigError(
-        f"security.certificate is no application certificate: {what}",
+        what,
         reason="certificate_invalid",
         fix_en="Use an X.509 certificate whose subject alternative name holds the application URI (URI:urn:…).",
         fix_zh="请使用在使用者可选名称中含应用程序 URI（URI:urn:…）的 X.509 证书。",

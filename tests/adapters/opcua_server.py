@@ -78,7 +78,7 @@ class SmallServer:
         server = self.server = Server(user_manager=_Users())
         await server.init()
         server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}/")
-        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        await self._prepare(server)
         for uri in self.namespaces:
             await server.register_namespace(uri)
         self._spy()
@@ -89,6 +89,10 @@ class SmallServer:
             await data.add_variable(self.node(f"v{i}"), self.name(f"v{i}"), ua.Variant(i, ua.VariantType.Int64))
         await server.start()
         self.port = server.bserver.port
+
+    async def _prepare(self, server: Any) -> None:
+        """What protects it; a subclass may choose otherwise."""
+        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
 
     @property
     def endpoint(self) -> str:

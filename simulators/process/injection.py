@@ -256,10 +256,10 @@ class InjectionMachine:
         steps = (-45.0, -30.0, -20.0, -10.0, -5.0, 0.0)
         names = ("feed", "zone 2", "zone 3", "zone 4", "zone 5", "nozzle")
         self.barrel = [
-            Zone(name, nozzle + step, nozzle + step - 25.0, 40.0 + 6.0 * i)
+            Zone(name, nozzle + step, nozzle + step - 25.0, 15.0 + 3.0 * i)
             for i, (name, step) in enumerate(zip(names, steps, strict=True))
         ]
-        self.mould = [Zone("fixed half", 60.0, 48.0, 50.0), Zone("moving half", 58.0, 45.0, 55.0)]
+        self.mould = [Zone("fixed half", 60.0, 48.0, 30.0), Zone("moving half", 58.0, 45.0, 35.0)]
         self.oil = Zone("oil", 45.0, 38.0, 400.0)
         for zone in (*self.barrel, *self.mould, self.oil):
             zone.step(0.0, 0.0)

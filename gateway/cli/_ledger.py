@@ -1,0 +1,133 @@
+"""`guantong ledger`: where every message is, from outbox to store."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli._output import fail, say, show
+from gateway.cli.app import ConfigOption, JsonOption, app, load
+
+ledger_app = typer.Typer(
+    help="Per stream: in the outbox, sent, confirmed, stored, gaps.", invoke_without_command=True, rich_markup_mode=None
+)
+app.add_typer(
+    ledger_app,
+    name="ledger",
+    epilog="Examples: guantong ledger    guantong ledger --json    guantong ledger adopt STORE-ID",
+)
+
+_COLUMNS = {
+    "stream": "stream", "gateway": "gateway", "outbox": "in outbox", "high": "last number", "sent": "sent", "confirmed": "confirmed",
+    "stored": "stored", "gaps": "gaps", "closed": "closed",
+}  # fmt: skip
+
+
+@ledger_app.callback()
+def ledger(context: typer.Context, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Show each stream: how many messages the outbox holds, its last number, how far it is sent, confirmed and stored, its gaps."""
+    if context.invoked_subcommand is not None:
+        context.obj = config
+        return
+    from gateway.ledger.steps import StoreError
+    from gateway.store import open_reader
+
+    loaded = load(config)
+    rows: dict[str, dict[str, Any]] = {}
+    path = loaded.data_dir / "outbox.sqlite"
+    if path.exists():
+        for row in _held(path):
+            rows[row["stream"]] = {"gateway": loaded.gateway.id, **row}
+    for stream, (sent, confirmed) in _sent(
+        f"http://{loaded.metrics.host}:{loaded.metrics.collect_port}/metrics"
+    ).items():
+        if stream in rows:
+            rows[stream] |= {"sent": sent, "confirmed": confirmed}
+    reader = open_reader(loaded.store, loaded.data_dir)
+    try:
+        for record in reader.streams():
+            rows.setdefault(record.id, {"stream": record.id, "outbox": 0}).update(
+                gateway=record.gateway, stored=record.watermark, gaps=record.gaps, closed=record.closed_at is not None
+            )
+    except StoreError as error:
+        typer.echo(f"{say('存储不可用', 'the store cannot be read')}: {error}. {error.fix}", err=True)
+    finally:
+        reader.close()
+    show(list(rows.values()), _COLUMNS, as_json=json)
+
+
+def _held(path: Path) -> list[dict[str, Any]]:
+    """The outbox's streams, read beside a running collector."""
+    try:
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        try:
+            found = db.execute(
+                "SELECT s.id, count(m.seq), s.high, s.confirmed FROM stream s LEFT JOIN message m USING (pos) GROUP BY s.pos ORDER BY s.pos"
+            ).fetchall()
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        fail(f"{path}: {error}")
+    return [
+        {"stream": stream, "outbox": count, "high": high, "confirmed": confirmed}
+        for stream, count, high, confirmed in found
+    ]
+
+
+def _sent(url: str) -> dict[str, tuple[int, int]]:
+    """Of each stream: how far the running collector has sent and knows confirmed; empty when it does not run."""
+    import urllib.request
+
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+    except OSError:
+        return {}
+    values: dict[str, dict[str, int]] = {}
+    for family in families:
+        for sample in family.samples:
+            if sample.name in ("guantong_ledger_sent", "guantong_ledger_confirmed"):
+                values.setdefault(sample.labels["stream"], {})[sample.name] = int(sample.value)
+    return {
+        stream: (found.get("guantong_ledger_sent", 0), found.get("guantong_ledger_confirmed", 0))
+        for stream, found in values.items()
+    }
+
+
+@ledger_app.command(epilog="Example: guantong ledger adopt 3f0c…    (stop the collector first)")
+def adopt(
+    context: typer.Context,
+    store: Annotated[str, typer.Argument(help="Id of the store that shall confirm from now on.")],
+) -> None:
+    """Give the outbox to another store: what the new one lacks and the outbox still holds is sent to it."""
+    from gateway.ledger.outbox import Outbox, OutboxError
+    from gateway.platform import FileLock, LockedError
+
+    loaded = load(context.obj)
+    path = loaded.data_dir / "outbox.sqlite"
+    if not path.exists():
+        fail(say(f"没有找到 {path}", f"there is no {path}"))
+    try:
+        lock = FileLock(loaded.data_dir / "outbox.lock")
+    except LockedError:
+        fail(say("采集进程正在运行；请先停止网关", "the collector runs; stop the gateway first"))
+    try:
+        outbox = Outbox(path)
+        before = outbox.store
+        outbox.pin(store)
+        outbox.close()
+    except OutboxError as error:
+        fail(f"{error}. {error.fix}")
+    finally:
+        lock.release()
+    typer.echo(
+        say(
+            f"发件箱现在属于存储 {store}（原为 {before}）",
+            f"the outbox now belongs to store {store} (before: {before})",
+        )
+    )

@@ -1,0 +1,118 @@
+"""Prometheus metrics of collect: http://METRICS_HOST:COLLECT_PORT/metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.config.models import MetricsSettings
+from gateway.metrics import bus_metrics, process_metrics, served
+
+if TYPE_CHECKING:
+    from gateway.collect.role import Collect
+
+
+class CollectMetrics(Collector):
+    """Reads the running totals when it is asked; the hot path counts only what it needs anyhow."""
+
+    def __init__(self, collect: Collect) -> None:
+        self._role = collect
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._devices()
+        yield from self._links()
+        yield from self._outbox()
+        yield from bus_metrics(self._role.bus)
+        yield from process_metrics("collect")
+
+    def _devices(self) -> Iterator[Metric]:
+        state = GaugeMetricFamily(
+            "guantong_device_state", "1 for the device's present state", labels=["device", "state", "reason"]
+        )
+        readings = CounterMetricFamily("guantong_device_readings", "Readings recorded", labels=["device"])
+        for host in self._role.hosts:
+            for status in host.statuses():
+                state.add_metric([status.device, status.state, status.reason], 1)
+        for device, count in self._role.readings.items():
+            readings.add_metric([device], count)
+        yield state
+        yield readings
+
+    def _links(self) -> Iterator[Metric]:
+        reconnects = CounterMetricFamily("guantong_link_reconnects", "Times a link came back", labels=["link"])
+        requests = CounterMetricFamily(
+            "guantong_link_requests", "Requests sent, or notifications taken", labels=["link"]
+        )
+        overruns = CounterMetricFamily(
+            "guantong_link_overruns", "Scans that were due before the last was done", labels=["link"]
+        )
+        values = CounterMetricFamily("guantong_link_values", "Values received", labels=["link"])
+        errors = CounterMetricFamily("guantong_link_errors", "Errors by kind", labels=["link", "kind"])
+        for host in self._role.hosts:
+            link, counters = host.link.id, host.counters()
+            reconnects.add_metric([link], max(host.supervised.numbers.ups - 1, 0))
+            requests.add_metric([link], counters.requests)
+            overruns.add_metric([link], counters.overruns)
+            values.add_metric([link], counters.values)
+            for kind, count in counters.errors.items():
+                errors.add_metric([link, kind], count)
+        yield from (reconnects, requests, overruns, values, errors)
+
+    def _outbox(self) -> Iterator[Metric]:
+        role, outbox = self._role, self._role.outbox
+        numbers, sender = role.recorder.numbers, role.sender
+        yield GaugeMetricFamily(
+            "guantong_outbox_bytes", "Bytes of the messages held, confirmed ones included", outbox.size
+        )
+        streams = outbox.streams()
+        waiting = sum(max(s.high - s.confirmed, 0) for s in streams)
+        yield GaugeMetricFamily(
+            "guantong_outbox_unconfirmed_messages", "Messages that the store has not confirmed", waiting
+        )
+        sent = GaugeMetricFamily("guantong_ledger_sent", "Highest number sent", labels=["stream"])
+        confirmed = GaugeMetricFamily("guantong_ledger_confirmed", "Highest number confirmed", labels=["stream"])
+        for stream in streams:
+            cursor = sender.cursor(stream.id)
+            sent.add_metric([stream.id], max((cursor or 1) - 1, stream.confirmed))
+            confirmed.add_metric([stream.id], stream.confirmed)
+        yield sent
+        yield confirmed
+        for name, text, value in (
+            ("readings", "Readings recorded", numbers.readings),
+            ("messages", "Messages made durable", numbers.messages),
+            ("commits", "Group commits", numbers.commits),
+            ("written_bytes", "Bytes of bodies made durable", numbers.bytes),
+            ("dropped", "Readings dropped because the budget was spent", numbers.dropped),
+        ):
+            yield CounterMetricFamily(f"guantong_outbox_{name}", text, value)
+        for name, text, value in (
+            ("syncs", "Times the collector asked where the store is", sender.numbers.syncs),
+            ("sent", "Messages sent", sender.numbers.sent),
+            ("resent", "Messages sent again", sender.numbers.resent),
+            ("replays", "Replays asked for by ingest", sender.numbers.replays),
+            ("forks", "Streams that somebody else had continued", sender.numbers.forks),
+        ):
+            yield CounterMetricFamily(f"guantong_sender_{name}", text, value)
+        up = GaugeMetricFamily("guantong_outbox_ok", "1 while the outbox takes everything", labels=["state", "reason"])
+        up.add_metric(
+            [role.recorder.health.state, role.recorder.health.reason], float(role.recorder.health.state == "ok")
+        )
+        yield up
+
+
+class Measured:
+    """Collect and its metrics, until cancelled."""
+
+    def __init__(self, collect: Collect, settings: MetricsSettings) -> None:
+        self._collect, self._settings = collect, settings
+
+    async def run(self) -> None:
+        """Runs both."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(CollectMetrics(self._collect))
+        async with served(registry, self._settings, self._settings.collect_port, "collect"):
+            await self._collect.run()

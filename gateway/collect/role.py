@@ -1,0 +1,175 @@
+"""The role `collect`: every link of the plan, the outbox, and the way to the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from adapters.contract import SystemClock
+from gateway.bus.client import Bus, Will
+from gateway.bus.topics import Topics
+from gateway.collect.births import births_of, dump_known, known_of, load_known, retired
+from gateway.collect.courtesy import Courtesy, will
+from gateway.collect.forwarder import Forwarder
+from gateway.collect.items import DeviceStatus, Events, Item, Readings
+from gateway.collect.link import LinkHost
+from gateway.collect.metrics import Measured
+from gateway.collect.recorder import Recorder
+from gateway.config.models import Config
+from gateway.config.plan import Plan
+from gateway.config.resolve import resolve
+from gateway.ledger.outbox import Outbox, OutboxError
+from gateway.ledger.sender import Sender
+from gateway.platform import FileLock, LockedError
+from gateway.tasks import together
+from schemas.documents import DocumentError
+from schemas.wire import Event
+
+log = logging.getLogger("guantong.collect")
+
+_HEARTBEAT = 1.0
+_STEP = 0.5
+"""Seconds by which the system clock must be ahead of or behind ours for a step; less is a slew."""
+
+
+class Collect:
+    """See the module. Holds the lock on its outbox from the constructor on."""
+
+    def __init__(self, config: Config, plan: Plan, bus: Bus, outbox: Outbox) -> None:
+        self.config, self.plan = config, plan
+        self.clock = SystemClock()
+        self.bus = bus
+        self.outbox = outbox
+        topics = Topics(config.bus.root)
+        self.thread = ThreadPoolExecutor(1, "outbox")
+        self.sender = Sender(outbox, plan.gateway.id)
+        self.forwarder = Forwarder(
+            bus, topics, plan.gateway.id, self.sender, self.thread, keep_confirmed=config.outbox.keep_confirmed
+        )
+        self.recorder = Recorder(
+            outbox, self.thread,
+            budget=config.outbox.budget, policy=config.outbox.policy, now_us=self.clock.now, woken=self.forwarder.wake,
+        )  # fmt: skip
+        self.courtesy = Courtesy(bus, topics, plan, enabled=config.bus.courtesy)
+        self.readings: dict[str, int] = {device.id: 0 for device in plan.devices}
+        self.hosts = [LinkHost(link, self, clock=self.clock, on_status=self._on_status) for link in plan.links]
+
+    # ----------------------------------------------------------------------------------------------- sink of the links
+
+    async def put(self, item: Item, on_durable: Callable[[], None] | None = None) -> None:
+        """To the ledger, and once it is durable there, to whoever else listens."""
+        durable = on_durable
+        if isinstance(item, Readings):
+            self.readings[item.device] += len(item)
+            durable = self._after(lambda: self.courtesy.readings(item), on_durable)
+        elif isinstance(item, Events):
+            durable = self._after(lambda: self.courtesy.events(item.events), on_durable)
+        await self.recorder.put(item, durable)
+
+    @staticmethod
+    def _after(first: Callable[[], None], then: Callable[[], None] | None) -> Callable[[], None]:
+        def both() -> None:
+            if then is not None:
+                then()
+            first()
+
+        return both
+
+    def _on_status(self, status: DeviceStatus) -> None:
+        self.courtesy.status(status)
+
+    # ------------------------------------------------------------------------------------------------------- for ever
+
+    async def run(self) -> None:
+        """Until cancelled: then links are closed, and what they still gave is made durable."""
+        await asyncio.get_running_loop().run_in_executor(self.thread, self.outbox.begin)
+        self._announce()
+        await self.recorder.commit()
+        log.info("collecting %d signals of %d devices", len(self.plan.signals), len(self.plan.devices))
+        try:
+            await together(self._links(), self._heartbeat(), self.recorder.run(), self.forwarder.run(), self.bus.run())
+        finally:
+            self.courtesy.gateway("stopped", self.clock.now())
+            self.thread.shutdown(wait=True)
+            self.outbox.close()
+
+    async def _links(self) -> None:
+        tasks = [asyncio.create_task(host.run()) for host in self.hosts]
+        try:
+            await asyncio.gather(*tasks)
+            await asyncio.Event().wait()  # a gateway without links still proves that it lives
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _announce(self) -> None:
+        now = self.clock.now()
+        endpoints = {d.id: host.endpoint(d.id) for host in self.hosts for d in host.link.devices}
+        known = load_known(self.outbox.meta("births"))
+        gone = retired(self.plan, known, now)
+        for birth in [*births_of(self.plan, endpoints, now), *gone]:
+            self.recorder.put_now(birth)
+        self.outbox.set_meta("births", dump_known(known_of(self.plan)))
+        self.courtesy.births(now, [birth.device for birth in gone if birth.retired])
+        self.courtesy.gateway("ok", now)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT)
+            drift = self.clock.drift()
+            if abs(drift) > _STEP:
+                self._stepped(drift)
+            self.recorder.heartbeat()
+
+    def _stepped(self, drift: float) -> None:
+        """The system clock was set: readings go on with the new time, and the history says where."""
+        before = self.clock.now()
+        self.clock.step()
+        log.warning("the system clock was set by %+.3f s", drift)
+        gateway = self.plan.gateway
+        event = Event(
+            str(uuid.uuid4()), self.clock.now(), None, "", "", "clock_step", 500,
+            f"系统时钟被调整 {drift:+.3f} 秒", f"The system clock was set by {drift:+.3f} s",
+            {"seconds": drift, "before": before, "gateway": gateway.id},
+        )  # fmt: skip
+        self.recorder.put_now(Events([event]))
+
+
+def make_collect(config: Config) -> Measured:
+    """The role from its configuration. Raises CannotStartError, DocumentError."""
+    from gateway.roles import CannotStartError, bus_of, data_dir_of
+
+    try:
+        plan = resolve(config)
+    except DocumentError as error:
+        raise CannotStartError("; ".join(str(p) for p in error.problems)) from error
+    data_dir = data_dir_of(config)
+    clock = SystemClock()
+    gateway = config.gateway.id
+    bus = bus_of(config, "collect", Will(Topics(config.bus.root).gateway_status(gateway), will(gateway, clock.now())))
+    outbox = open_outbox(data_dir, config)
+    return Measured(Collect(config, plan, bus, outbox), config.metrics)
+
+
+_locks: list[FileLock] = []
+
+
+def open_outbox(data_dir: Path, config: Config) -> Outbox:
+    """The outbox, locked for this process until it ends. Raises CannotStartError."""
+    from gateway.roles import CannotStartError
+
+    try:
+        _locks.append(FileLock(data_dir / "outbox.lock"))
+    except LockedError as error:
+        raise CannotStartError(
+            f"another collector uses {data_dir / 'outbox.sqlite'}; stop it, or give this one a data_dir of its own"
+        ) from error
+    try:
+        return Outbox(data_dir / "outbox.sqlite", config.outbox.durability)
+    except OutboxError as error:
+        raise CannotStartError(f"{error}. {error.fix}") from error

@@ -6,13 +6,14 @@ import datetime as dt
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
 
 from tests.servers.postgresql import Postgres
-from tests.servers.timescale import Timescale
+from tests.servers.timescale import ExternalTimescale, PgliteTimescale, Timescale, make_timescale
 from tests.servers.waiting import eventually
 
 
@@ -170,3 +171,33 @@ def test_timescale_gives_an_empty_database(timescale: Timescale) -> None:
         connection.execute("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'")
         connection.execute("SELECT create_hypertable('t', by_range('ts'))")
     timescale.drop_database(url)
+
+
+def test_a_killed_timescale_comes_back_empty_on_its_port() -> None:
+    with closing(PgliteTimescale()) as server:
+        url = server.new_database()
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE t (n int)")
+        server.kill()
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(url)
+        assert server.new_database() == url
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)
+
+
+def test_a_timescale_that_the_environment_names_gives_databases_of_its_own(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUANTONG_TEST_TIMESCALE_URL", postgres.url)
+    assert isinstance(make_timescale(), ExternalTimescale)
+    server = ExternalTimescale(postgres.url, extension="plpgsql")  # Debian's cluster has no timescaledb
+    one, two = server.new_database(), server.new_database()
+    with psycopg.connect(one) as connection:
+        connection.execute("CREATE TABLE t (n int)")
+    with psycopg.connect(two) as connection:
+        assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)
+    for url in (one, two):
+        server.drop_database(url)
+        with pytest.raises(psycopg.OperationalError, match="does not exist"):
+            psycopg.connect(url)

@@ -108,8 +108,8 @@ class ExternalTimescale:
     copy = True
     single_connection = False
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, extension: str = "timescaledb") -> None:
+        self.url, self.extension = url, extension
         self._numbers = itertools.count(1)
 
     def new_database(self) -> str:
@@ -118,7 +118,7 @@ class ExternalTimescale:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+            connection.execute(f'CREATE EXTENSION IF NOT EXISTS "{self.extension}"')
         return url
 
     def drop_database(self, url: str) -> None:

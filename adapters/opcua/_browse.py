@@ -56,7 +56,7 @@ async def children(session: Session, nodes: Sequence[Any]) -> list[list[Child]]:
             request = ua.BrowseNextRequest()
             request.Parameters.ContinuationPoints = [result.ContinuationPoint]
             answer = await session.call(request, ua.BrowseNextResponse)
-            (result,) = answer.Results
+            (result,) = answer.Parameters.Results
             references.extend(result.References or [])
         found.append([_child(reference) for reference in references if is_local(reference.NodeId)])
     return found

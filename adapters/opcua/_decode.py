@@ -79,6 +79,8 @@ class EventFields:
 class Message:
     """A NotificationMessage (OPC 10000-4 §7.26). A keep-alive has no data, and `sequence` is the next number to come.
 
+    `publish_time` (µs, server's clock) is the response's time for a server that gives no PublishTime (node-opcua does not).
+
     `undecodable` says what is wrong when some of its data could not be decoded; the rest is there.
     """
 
@@ -121,11 +123,13 @@ class Decoder:
     def publish_response(self, data: bytes) -> PublishResponse:
         """A PublishResponse (OPC 10000-4 §5.14.5) from its type id on. Raises DecodingError."""
         try:
-            pos = self._response_header(data, 0)
+            pos, sent = self._response_header(data, 0)
             (subscription,) = _U32.unpack_from(data, pos)
             available, pos = _u32_array(data, pos + 4)
             more = data[pos] != 0
             message, pos = self._notification_message(data, pos + 1)
+            if message.publish_time is None:
+                message.publish_time = sent
             results, _ = _u32_array(data, pos)
             return PublishResponse(subscription, available, more, message, results)
         except (struct.error, IndexError) as error:
@@ -134,14 +138,14 @@ class Decoder:
     def republish_response(self, data: bytes) -> Message:
         """A RepublishResponse (OPC 10000-4 §5.14.6) from its type id on. Raises DecodingError."""
         try:
-            return self._notification_message(data, self._response_header(data, 0))[0]
+            return self._notification_message(data, self._response_header(data, 0)[0])[0]
         except (struct.error, IndexError) as error:
             raise DecodingError(f"RepublishResponse of {len(data)} bytes is cut short: {error}") from None
 
     def read_response(self, data: bytes) -> list[tuple[Any, int, int | None, int | None]]:
         """(value, status, source µs, server µs) for each node of a ReadResponse (OPC 10000-4 §5.11.2). Raises DecodingError."""
         try:
-            pos = self._response_header(data, 0)
+            pos, _ = self._response_header(data, 0)
             (count,) = _I32.unpack_from(data, pos)
             pos += 4
             rows = []
@@ -152,9 +156,10 @@ class Decoder:
         except (struct.error, IndexError) as error:
             raise DecodingError(f"ReadResponse of {len(data)} bytes is cut short: {error}") from None
 
-    def _response_header(self, data: bytes, pos: int) -> int:
-        """Skips the type id and the ResponseHeader (OPC 10000-4 §7.33), whose ServiceResult asyncua has checked."""
+    def _response_header(self, data: bytes, pos: int) -> tuple[int, int | None]:
+        """Where the ResponseHeader (OPC 10000-4 §7.33) after the type id ends, and its Timestamp (µs)."""
         pos = _skip_node_id(data, pos)
+        sent = microseconds(_I64.unpack_from(data, pos)[0])
         (result,) = _U32.unpack_from(data, pos + 12)
         if result >> 30 == 2:
             raise ua.UaStatusCodeError(result)
@@ -163,7 +168,7 @@ class Decoder:
         pos += 4
         for _ in range(count):
             pos = _skip_bytes(data, pos)
-        return _skip_extension_object(data, pos)
+        return _skip_extension_object(data, pos), sent
 
     def _notification_message(self, data: bytes, pos: int) -> tuple[Message, int]:
         sequence, publish_ticks = struct.unpack_from("<Iq", data, pos)

@@ -1,0 +1,164 @@
+"""The outbox as a file: what survives, what is refused, what is dropped."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.ledger.bodies import decode_body
+from gateway.ledger.outbox import Outbox, OutboxError, OutboxFullError
+from schemas.wire import MAX_MESSAGE, ZERO_HASH, Batch, Birth, Closed, Gap, Kind, Link, Tombstone
+
+_encode = msgspec.msgpack.encode
+
+
+def batch(number: int, size: int = 1) -> bytes:
+    return _encode(Batch(1000 + number, [number] * size, list(range(size)), [float(number)] * size))
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    box = Outbox(tmp_path / "outbox.sqlite")
+    box.begin()
+    return box
+
+
+def test_only_what_is_committed_survives(outbox: Outbox, tmp_path: Path) -> None:
+    stream = outbox.current
+    for number in range(3):
+        outbox.append(Kind.READINGS, batch(number))
+    assert outbox.read(stream, 1, 10, 10**6) == []
+    outbox.commit()
+    outbox.append(Kind.READINGS, batch(3))
+    outbox.close()
+    again = Outbox(tmp_path / "outbox.sqlite")
+    assert [m.seq for m in again.read(stream, 1, 10, 10**6)] == [1, 2, 3]
+    assert again.streams()[0].high == 3
+
+
+def test_the_chain_holds_across_commits_and_a_restart(outbox: Outbox, tmp_path: Path) -> None:
+    for number in range(6):
+        outbox.append(Kind.READINGS, batch(number))
+        if number % 2:
+            outbox.commit()
+    stream = outbox.streams()[0]
+    messages = outbox.read(stream.id, 1, 10, 10**6)
+    assert messages[0].prev == ZERO_HASH
+    assert [m.prev for m in messages[1:]] == [m.hash() for m in messages[:-1]]
+    assert stream.hash == messages[-1].hash()
+    assert [outbox.hash_at(stream.id, m.seq) for m in messages] == [m.hash() for m in messages]
+    outbox.close()
+    assert Outbox(tmp_path / "outbox.sqlite").streams()[0].hash == messages[-1].hash()
+
+
+def test_a_start_begins_a_new_stream_and_says_where_the_old_one_ended(outbox: Outbox, tmp_path: Path) -> None:
+    old = outbox.current
+    outbox.append(Kind.READINGS, batch(1))
+    outbox.commit()
+    outbox.close()
+    again = Outbox(tmp_path / "outbox.sqlite")
+    new = again.begin()
+    again.commit()
+    assert new != old
+    (message,) = again.read(new, 1, 10, 10**6)
+    assert decode_body(message.kind, message.body) == Closed(old, 1, again.streams()[0].hash)
+    assert again.streams()[0].high == 1, "the old stream got no further number"
+
+
+def test_overflow_keeps_the_numbers_the_chain_and_everything_but_readings(outbox: Outbox) -> None:
+    stream = outbox.current
+    outbox.append(Kind.BIRTH, _encode(Birth(0, "d", "a")))
+    for number in range(10):
+        outbox.append(Kind.READINGS, batch(number, 50))
+    outbox.append(Kind.LINK, _encode(Link("d", False, 5)))
+    for number in range(10, 20):
+        outbox.append(Kind.READINGS, batch(number, 50))
+    outbox.commit()
+    before = {m.seq: m for m in outbox.read(stream, 1, 100, 10**7)}
+    assert outbox.drop_oldest(0) == 1000
+    left = outbox.read(stream, 1, 100, 10**7)
+    assert [(m.kind, m.seq, m.last_seq) for m in left] == [
+        (Kind.BIRTH, 1, 1),
+        (Kind.TOMBSTONE, 2, 11),
+        (Kind.LINK, 12, 12),
+        (Kind.TOMBSTONE, 13, 22),
+    ]
+    stone = decode_body(left[1].kind, left[1].body)
+    assert isinstance(stone, Tombstone)
+    assert stone.gaps == [Gap(None, list(range(10)), 1000, 1009 + 49, "dropped", 500)]
+    assert (left[1].prev, stone.hash) == (before[2].prev, before[11].hash())
+    assert outbox.read(stream, 5, 100, 10**7)[0].seq == 2, "a number inside a tombstone is answered by it"
+    assert outbox.drop_oldest(0) == 0, "nothing is dropped twice"
+
+
+def test_confirmed_messages_are_kept_for_their_time_and_births_with_their_stream(outbox: Outbox) -> None:
+    stream = outbox.current
+    outbox.append(Kind.BIRTH, _encode(Birth(0, "d", "a")))
+    for number in range(4):
+        outbox.append(Kind.READINGS, batch(number))
+    outbox.commit()
+    outbox.set_confirmed(stream, 3, now=100.0)
+    assert outbox.trim(before=99.0) == 0
+    assert outbox.trim(before=100.0) == 2
+    assert [m.seq for m in outbox.read(stream, 1, 10, 10**6)] == [1, 4, 5]
+    assert outbox.streams()[0].low == 4
+    outbox.set_confirmed(stream, 0, now=101.0)  # the store was restored
+    assert outbox.streams()[0].confirmed == 0
+    assert outbox.trim(before=200.0) == 0, "what is not confirmed any more stays"
+
+
+def test_a_stream_that_somebody_else_continued_goes_on_under_a_new_id(outbox: Outbox) -> None:
+    old = outbox.current
+    outbox.append(Kind.BIRTH, _encode(Birth(0, "d", "a")))
+    for number in range(4):
+        outbox.append(Kind.READINGS, batch(number))
+    outbox.commit()
+    outbox.set_confirmed(old, 3, now=0.0)
+    outbox.append(Kind.READINGS, batch(4))
+    new = outbox.rehome(old)
+    assert outbox.current == new != old
+    moved = outbox.read(new, 1, 10, 10**6)
+    assert [m.kind for m in moved] == [Kind.BIRTH, Kind.READINGS, Kind.READINGS, Kind.READINGS]
+    assert [m.seq for m in moved] == [1, 2, 3, 4]
+    assert [m.prev for m in moved[1:]] == [m.hash() for m in moved[:-1]]
+    assert outbox.append(Kind.READINGS, batch(5)) == 5
+    outbox.commit()
+    assert outbox.read(new, 5, 10, 10**6)[0].prev == moved[-1].hash()
+
+
+def test_a_full_disk_keeps_what_is_pending(outbox: Outbox) -> None:
+    outbox._db.execute(f"PRAGMA max_page_count={outbox._db.execute('PRAGMA page_count').fetchone()[0] + 2}")
+    for number in range(20):
+        outbox.append(Kind.READINGS, batch(number, 500))
+    with pytest.raises(OutboxFullError, match="no space left"):
+        outbox.commit()
+    assert outbox.pending == 20
+    outbox._db.execute("PRAGMA max_page_count=1000000")
+    assert outbox.commit() == 20
+    assert len(outbox.read(outbox.current, 1, 100, 10**7)) == 20
+
+
+def test_a_file_that_is_no_outbox_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    path.write_bytes(b"this is not a database" * 100)
+    with pytest.raises(OutboxError, match=r"outbox\.sqlite is not a readable outbox") as caught:
+        Outbox(path)
+    assert "aside" in caught.value.fix
+
+
+def test_an_outbox_of_a_newer_version_is_refused(outbox: Outbox, tmp_path: Path) -> None:
+    outbox.close()
+    db = sqlite3.connect(tmp_path / "outbox.sqlite")
+    db.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
+    db.commit()
+    db.close()
+    with pytest.raises(OutboxError, match="format 99"):
+        Outbox(tmp_path / "outbox.sqlite")
+
+
+def test_a_body_that_is_too_large_is_refused(outbox: Outbox) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        outbox.append(Kind.READINGS, bytes(MAX_MESSAGE))

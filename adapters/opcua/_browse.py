@@ -10,7 +10,7 @@ from asyncua import ua
 
 from adapters.contract import BrowseNode
 from adapters.opcua import _limits as limits
-from adapters.opcua._addresses import escape, node_text
+from adapters.opcua._addresses import AddressError, escape, node_text
 from adapters.opcua._session import Session
 from schemas import status as codes
 
@@ -20,6 +20,7 @@ _PER_NODE: Final = 1_000
 """References asked for at once of one node; the rest comes by BrowseNext."""
 _MOST: Final = 200_000
 """Nodes after which a walk ends: a server whose address space has no end must not fill the memory."""
+_NODE_CLASS: Final = 2
 _DATA_TYPE: Final = 14
 _VALUE: Final = 13
 
@@ -54,9 +55,11 @@ async def children(session: Session, nodes: Sequence[Any]) -> list[list[Child]]:
         references = list(result.References or [])
         while result.ContinuationPoint:
             request = ua.BrowseNextRequest()
+            request.Parameters.ReleaseContinuationPoints = False  # asyncua's default would end the browse here
             request.Parameters.ContinuationPoints = [result.ContinuationPoint]
             answer = await session.call(request, ua.BrowseNextResponse)
             (result,) = answer.Parameters.Results
+            result.StatusCode.check()
             references.extend(result.References or [])
         found.append([_child(reference) for reference in references if is_local(reference.NodeId)])
     return found
@@ -94,8 +97,13 @@ def plain_node_id(node: Any) -> Any:
 async def walk(session: Session, start: Any, depth: int, prefixes: Mapping[str, str]) -> AsyncIterator[BrowseNode]:
     """Every node down to `depth` levels below `start`, level by level, each once, variables with type and value.
 
-    `prefixes` (namespace URI -> prefix) shortens the paths, which begin at `start`.
+    `prefixes` (namespace URI -> prefix) shortens the paths, which begin at `start`. Raises AddressError when the server lacks `start`.
     """
+    ((_, status, _, _),) = await session.read([start], _NODE_CLASS)
+    if codes.is_bad(status):
+        raise AddressError(
+            f"{node_text(start, session.namespaces)}: {codes.info(status).name}: the server has no such node"
+        )
     seen = {start}
     level: list[tuple[Any, str]] = [(start, "")]
     for _ in range(depth):

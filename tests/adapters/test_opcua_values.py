@@ -299,6 +299,7 @@ async def test_browse_gives_paths_types_and_values(server: SmallServer) -> None:
         assert not leaf.has_children
         again = await host.adapter.read([0])
         assert again.values
-        with pytest.raises(ConfigError, match="urn:nobody"):
-            async for _ in host.adapter.browse("nsu=urn:nobody;i=1"):
-                pass
+        for nowhere in ("nsu=urn:nobody;i=1", node("nobody"), "nobody"):
+            with pytest.raises(ConfigError, match="nobody"):
+                async for _ in host.adapter.browse(nowhere):
+                    pass

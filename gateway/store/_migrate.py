@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from gateway.ledger.steps import StoreFailedError, StoreWeatherError
 from gateway.store import tables as t
@@ -15,6 +17,8 @@ from gateway.store._timescale import create_extension, make_hypertable
 HEAD = "0001"
 """The newest revision in `migrations/versions`."""
 _KNOWN = ("0001",)
+_one_at_a_time = threading.Lock()
+"""Alembic keeps what it works on in globals of its modules."""
 
 
 def version(connection: sa.Connection) -> str | None:
@@ -49,11 +53,22 @@ def upgrade(engine: sa.Engine, place: str, timezone: str) -> None:
         return
     if found is not None and found not in _KNOWN:
         check_version(found, place)
+    create_extension(engine)
+    try:
+        with _one_at_a_time:
+            _run(engine, timezone)
+    except DBAPIError:
+        # another ingest may have made the schema at the same time: then all is well
+        with engine.connect() as connection:
+            if version(connection) != HEAD:
+                raise
+
+
+def _run(engine: sa.Engine, timezone: str) -> None:
     # Alembic is imported only when there is something to do: it costs ingest ten megabytes.
     from alembic import command
     from alembic.config import Config
 
-    create_extension(engine)
     with engine.begin() as connection:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))

@@ -76,9 +76,12 @@ class Reader:
         """Epoch, commit number, the newest row of each signal, open connection intervals and progress, as of one commit."""
         with self._transaction() as connection:
             head = connection.execute(sa.select(t.store)).one()
-            open_ones = connection.execute(sa.select(t.connection).where(t.connection.c.to_ts.is_(None)))
+            down = sa.select(t.connection).where(t.connection.c.to_ts.is_(None)).order_by(t.connection.c.id)
+            open_ones = connection.execute(down)
             progress = connection.execute(
-                sa.select(t.progress.c.device, t.progress.c.group_name, t.progress.c.complete_to)
+                sa.select(t.progress.c.device, t.progress.c.group_name, t.progress.c.complete_to).order_by(
+                    t.progress.c.device, t.progress.c.group_name
+                )
             )
             return r.Snapshot(
                 store=head.store_id,

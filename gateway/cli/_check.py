@@ -219,8 +219,8 @@ def read(
 async def _read(plan: Plan, device_id: str, pattern: str) -> list[dict[str, Any]]:
     from fnmatch import fnmatchcase
 
+    from gateway.collect._signal_rules import SignalRules
     from gateway.collect.courtesy import json_value
-    from gateway.collect.normalise import SignalRules
     from schemas.documents import nearest
     from schemas.status import info, quality
     from schemas.times import to_rfc3339

@@ -5,6 +5,7 @@ Published at QoS 0 after the batch is durable, and dropped when the broker does 
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -32,11 +33,11 @@ def flag_names(flags: int) -> list[str]:
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON can carry it: NaN and infinities as the strings NaN, Infinity, -Infinity; bytes as hex."""
+    """A value as JSON can carry it: NaN and infinities as the strings NaN, Infinity, -Infinity; bytes as base64."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, bytes):
-        return value.hex()
+        return base64.b64encode(value).decode()
     if isinstance(value, list | tuple):
         return [json_value(item) for item in value]
     if isinstance(value, dict):

@@ -1,0 +1,140 @@
+"""`guantong devices` and `guantong tail`: what the running gateway says, over its API."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+import typer
+
+from gateway.cli._output import chinese, fail, say, show
+from gateway.cli.app import ConfigOption, JsonOption, app, load
+
+ApiOption = Annotated[
+    str | None,
+    typer.Option("--api", help="Address of the API; that of the configuration by default.", envvar="GUANTONG_API"),
+]
+KeyOption = Annotated[str | None, typer.Option("--key", help="Key of the API.", envvar="GUANTONG_API_KEY")]
+
+
+def _get(
+    base: str, path: str, key: str | None, *, accept: str = "application/json", timeout: float = 10
+) -> HTTPResponse:
+    request = urllib.request.Request(base.rstrip("/") + path, headers={"Accept": accept})
+    request.add_header("Accept-Language", "zh" if chinese() else "en")
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        answer: HTTPResponse = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        _refused(error)
+    except (OSError, ValueError) as error:
+        fail(
+            say(
+                f"{base} 无法访问：{error}。网关在运行吗？", f"{base} cannot be reached: {error}. Does the gateway run?"
+            )
+        )
+    return answer
+
+
+def _refused(error: urllib.error.HTTPError) -> NoReturn:
+    try:
+        problem = msgspec.json.decode(error.read())
+        text = f"{problem.get('title', '')}: {problem.get('detail', '')}"
+    except (msgspec.MsgspecError, AttributeError, OSError):
+        text = str(error)
+    if error.code == 401:
+        text += say("；请用 --key 或 GUANTONG_API_KEY 给出密钥", "; give a key with --key or GUANTONG_API_KEY")
+    fail(text)
+
+
+def _base(api: str | None, config: Any) -> str:
+    if api:
+        return api
+    settings = load(config).api
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _pages(base: str, path: str, key: str | None) -> Iterator[dict[str, Any]]:
+    while path:
+        with _get(base, path, key) as answer:
+            page = msgspec.json.decode(answer.read())
+        yield from page["items"]
+        following = page.get("next") or ""
+        path = following.removeprefix(base)
+
+
+@app.command(epilog="Examples: guantong devices    guantong devices --json")
+def devices(
+    config: ConfigOption = None, api: ApiOption = None, key: KeyOption = None, json: JsonOption = False
+) -> None:
+    """List the devices with state, reason and fix."""
+    rows = list(_pages(_base(api, config), "/api/v1/devices", key))
+    if not json:
+        for row in rows:
+            row["why"] = "; ".join(text for text in (row["text"] or row["reason"], row["fix"]) if text)
+    columns = {
+        "id": "device",
+        "state": "state",
+        "name": "name",
+        "signals": "signals",
+        "last_seen": "last seen",
+        "why": "reason and fix",
+    }
+    show(rows, columns, as_json=json)
+
+
+@app.command(epilog="Examples: guantong tail    guantong tail 'imm-01/*'    guantong tail '*/voltage/*' --json | head")
+def tail(
+    match: Annotated[
+        str, typer.Argument(metavar="SIGNAL-GLOB", help="Which signals: DEVICE/NAME, * and ? match.")
+    ] = "*",
+    config: ConfigOption = None,
+    api: ApiOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show readings as they are stored, until Ctrl-C."""
+    path = "/api/v1/stream?" + urllib.parse.urlencode({"match": match})
+    with _get(_base(api, config), path, key, accept="text/event-stream", timeout=60) as answer:
+        try:
+            for kind, data in _events(answer):
+                if kind in ("readings", "snapshot"):
+                    for reading in msgspec.json.decode(data)["items"]:
+                        _print(reading, as_json=json)
+        except KeyboardInterrupt:
+            return
+        except (TimeoutError, OSError) as error:
+            fail(say(f"连接中断：{error}", f"the connection was lost: {error}"))
+
+
+def _events(answer: HTTPResponse) -> Iterator[tuple[str, str]]:
+    """Server-sent events (WHATWG HTML §9.2) as (event, data)."""
+    kind = "message"
+    data: list[str] = []
+    for raw in answer:
+        line = raw.decode("utf-8").rstrip("\r\n")
+        if not line:
+            if data:
+                yield kind, "\n".join(data)
+            kind, data = "message", []
+        elif line.startswith("event:"):
+            kind = line[6:].strip()
+        elif line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+
+
+def _print(reading: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.encode(reading).decode())
+        return
+    quality = reading["quality"]
+    mark = "" if quality == "good" else f"  [{quality}: {reading.get('status_name', reading['status'])}]"
+    value = "-" if reading["value"] is None else reading["value"]
+    typer.echo(f"{reading['ts'] or '-':27}  {reading['signal']}  {value} {reading.get('unit', '')}{mark}".rstrip())

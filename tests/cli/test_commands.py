@@ -1,0 +1,180 @@
+"""Commands that need no running gateway."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.app import app
+from gateway.ledger.outbox import Outbox
+from gateway.platform import FileLock
+from schemas.wire import Kind
+from simulators.workshop import Workshop
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+
+def test_every_command_has_a_help_text() -> None:
+    answer = runner.invoke(app, ["--help"])
+    assert answer.exit_code == 0
+    for name in (
+        "run",
+        "check",
+        "demo",
+        "simulate",
+        "devices",
+        "tail",
+        "read",
+        "ledger",
+        "schema",
+        "init",
+        "version",
+        "key",
+    ):
+        assert f"  {name} " in answer.output
+        if name != "simulate":
+            assert runner.invoke(app, [name, "--help"]).exit_code == 0
+
+
+def test_what_init_writes_is_a_sound_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "workshop.yaml"
+    answer = runner.invoke(app, ["init", str(file)])
+    assert answer.exit_code == 0, answer.output
+    from gateway.config.load import check_config
+
+    assert check_config(file) == []
+    again = runner.invoke(app, ["init", str(file)])
+    assert again.exit_code == 1
+    assert "not overwritten" in again.output
+    assert runner.invoke(app, ["init"]).output == file.read_text(encoding="utf-8")
+
+
+def test_what_init_shows_commented_out_is_sound_as_well(tmp_path: Path) -> None:
+    """Every commented example, uncommented, still is a configuration."""
+    lines = runner.invoke(app, ["init"]).output.splitlines()
+    text = "\n".join(
+        line.replace("# ", "", 1) if "#   " in line or line.startswith(("# bus:", "# store:", "  # - id")) else line
+        for line in lines
+    )
+    file = tmp_path / "workshop.yaml"
+    file.write_text(text, encoding="utf-8")
+    from gateway.config.load import check_config
+
+    problems = check_config(file, {"GUANTONG_BUS_PASSWORD": "x"})
+    assert [str(p) for p in problems if "store_password" not in str(p)] == []
+
+
+def test_schemas() -> None:
+    names = runner.invoke(app, ["schema", "--list"]).output.split()
+    assert {"configuration", "profile", "envelope", "asyncapi"} <= set(names)
+    assert json.loads(runner.invoke(app, ["schema"]).output)["title"]
+    wrong = runner.invoke(app, ["schema", "profil"])
+    assert wrong.exit_code == 2
+    assert "profile" in wrong.output
+
+
+def test_a_bad_configuration_is_told_whole(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("gatway: {id: x}\napi: {port: 99999}\n", encoding="utf-8")
+    answer = runner.invoke(app, ["check", "--config", str(file)])
+    assert answer.exit_code == 2
+    assert "gateway" in answer.output
+    assert "99999" in answer.output
+    assert "2 mistakes" in answer.output
+
+
+def test_a_taken_port_is_named_with_what_moves_it(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        file = tmp_path / "c.yaml"
+        file.write_text(f"api: {{port: {port}}}\n", encoding="utf-8")
+        answer = runner.invoke(app, ["run", "--config", str(file)])
+        assert answer.exit_code == 1
+        assert f"port 127.0.0.1:{port} is taken" in answer.output
+        assert "api.port" in answer.output
+        answer = runner.invoke(app, ["demo", "--api-port", str(port), "--dir", str(tmp_path / "demo")])
+        assert answer.exit_code == 1
+        assert "--api-port" in answer.output
+
+
+def test_the_ledger_of_an_outbox_beside_which_nothing_runs(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("gateway: {id: gw1}\ndata_dir: .\nmetrics: {collect_port: 1}\n", encoding="utf-8")
+    outbox = Outbox(tmp_path / "outbox.sqlite")
+    stream = outbox.begin()
+    outbox.append(Kind.PROGRESS, b"\x92\x01\x90")
+    outbox.commit()
+    outbox.close()
+    answer = runner.invoke(app, ["ledger", "--config", str(file), "--json"])
+    assert answer.exit_code == 0, answer.output
+    (row,) = json.loads(answer.stdout)
+    assert row["stream"] == stream
+    assert (row["gateway"], row["outbox"], row["high"]) == ("gw1", 1, 1)
+
+
+def test_adopting_a_store(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("data_dir: .\n", encoding="utf-8")
+    Outbox(tmp_path / "outbox.sqlite").close()
+    lock = FileLock(tmp_path / "outbox.lock")
+    answer = runner.invoke(app, ["ledger", "--config", str(file), "adopt", "new-store"])
+    assert answer.exit_code == 1, answer.output
+    assert "stop the gateway" in answer.output
+    lock.release()
+    answer = runner.invoke(app, ["ledger", "--config", str(file), "adopt", "new-store"])
+    assert answer.exit_code == 0, answer.output
+    db = sqlite3.connect(tmp_path / "outbox.sqlite")
+    assert db.execute("SELECT value FROM meta WHERE key = 'store'").fetchone() == ("new-store",)
+    db.close()
+
+
+CONFIG = """
+data_dir: .
+metrics: {{enabled: false}}
+links:
+  - id: meter
+    adapter: modbus
+    settings: {{host: 127.0.0.1, port: {meter}}}
+    devices: [{{id: meter-01, profile: eastron-sdm630}}]
+  - id: nobody
+    adapter: modbus
+    settings: {{host: 127.0.0.1, port: 1, timeout: 1s}}
+    devices: [{{id: ghost, profile: eastron-sdm630}}]
+"""
+
+
+async def test_check_reaches_devices_and_read_shows_what_they_answer(tmp_path: Path) -> None:
+    import asyncio
+
+    async with Workshop(["meter-01"], speed=1, seed=1, host="127.0.0.1") as workshop:
+        file = tmp_path / "c.yaml"
+        file.write_text(CONFIG.format(meter=workshop.ports["meter-01"]), encoding="utf-8")
+        answer = await asyncio.to_thread(runner.invoke, app, ["check", "--config", str(file), "--json"])
+        assert answer.exit_code == 1, answer.output
+        rows = {row["what"]: row for row in json.loads(answer.stdout)}
+        assert rows["device meter-01"]["state"] == "ok", rows
+        assert rows["link nobody"]["state"] == "failed"
+        assert rows["link nobody"]["fix"]
+        assert rows["bus"]["state"] == rows["store"]["state"] == "ok"
+        answer = await asyncio.to_thread(
+            runner.invoke, app, ["read", "meter-01", "frequency", "--config", str(file), "--json"]
+        )
+        assert answer.exit_code == 0, answer.output
+        (row,) = json.loads(answer.stdout)
+        assert 49 < row["value"] < 51
+        assert (row["unit"], row["quality"]) == ("Hz", "good")
+        answer = await asyncio.to_thread(runner.invoke, app, ["read", "meter-1", "x", "--config", str(file)])
+        assert answer.exit_code == 2
+        assert "meter-01" in answer.output

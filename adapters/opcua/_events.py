@@ -49,7 +49,6 @@ class EventItem:
     notifier: Any = None
     filter: Any = None
     item_id: int | None = None
-    reported: str = ""
 
     @property
     def name(self) -> str:

@@ -51,12 +51,15 @@ class Link:
         generation: int,
         count: Callable[[str, int], None],
         orphan: Orphan | None,
+        logged: dict[str, str],
     ) -> None:
+        """`orphan` is the session that the last link left behind, `logged` what has been said (by what it is about)."""
         self._spec = spec
         self._settings = settings
         self._limits = limits
         self._clock: Clock = spec.clock
         self._count = count
+        self._logged = logged
         self.acks = Acknowledgements(generation)
         self.outlet = Outlet(settings.queue, self.acks, lambda n: count("overruns", n))
         self.session = Session(settings, limits, lambda: count("requests", 1), orphan)
@@ -125,7 +128,7 @@ class Link:
             self._postpone(device.id)
             state = DeviceState(device.id, False, self._clock.now(), error.reason, error.fix_en, error.fix_zh)
             self.outlet.put(state)
-            log.warning("%s", error)
+            self._log(device.id, str(error))
             return
         self._roots[device.id] = root
         by_group: dict[str, list[Item]] = defaultdict(list)
@@ -206,10 +209,8 @@ class Link:
                 item.reported = True
                 self.outlet.put(PointTrouble(device, item.point.id, item.node.problem))
             first = some[0]
-            log.warning(
-                "%s: device %s: %d point(s) refused, first %s: %s",
-                self._settings.endpoint, device, len(some), first.point.signal, first.node.problem,
-            )  # fmt: skip
+            text = f"{len(some)} point(s) refused, first {first.point.signal}: {first.node.problem}"
+            self._log(f"{device}/{group}", f"device {device}: {text}")
         self._retry_wake.set()
 
     def _room(self, subscription: Subscription) -> int:
@@ -257,13 +258,17 @@ class Link:
             (problem,) = await _monitoring.create_event_items(self.session, subscription, [item])
         if problem:
             self._postpone(item.name)
-            if problem != item.reported:
-                log.warning("%s: %s: %s", self._settings.endpoint, item.name, problem)
+            self._log(item.name, f"{item.name}: {problem}")
         else:
             self._due.pop(item.name, None)
-            if item.reported:
+            if self._logged.pop(item.name, None):
                 log.info("%s: %s: subscribed again", self._settings.endpoint, item.name)
-        item.reported = problem
+
+    def _log(self, what: str, text: str) -> None:
+        """A warning once, and again only when it changes, over all sessions of the adapter."""
+        if self._logged.get(what) != text:
+            self._logged[what] = text
+            log.warning("%s: %s", self._settings.endpoint, text)
 
     # ------------------------------------------------------------------------------------------------- trying again
 
@@ -343,6 +348,8 @@ class Link:
         name = codes.info(status).name
         self._redone += 1
         self._publisher.remove(subscription)
+        if subscription in subscription.group.subscriptions:
+            subscription.group.subscriptions.remove(subscription)
         if self._redone > _MOST_REDONE:
             what = f"the server ended subscription {subscription.id} ({name}), again and again"
             self.session.fail(lost(self._settings.endpoint, what, "subscription_lost"))
@@ -357,16 +364,14 @@ class Link:
         self._spawn(self._redo(subscription))
 
     async def _redo(self, subscription: Subscription) -> None:
-        group = subscription.group
-        group.subscriptions.remove(subscription)
         for event in subscription.events.values():
             event.item_id = None
             await self._subscribe_event(event)
         items = [item for item in self._items.values() if item.subscription is subscription]
         for item in items:
-            item.item_id, item.subscription = None, None
+            item.item_id, item.subscription, item.due = None, None, math.inf
         if items:
-            await self._subscribe(items[0].device, group, items)
+            await self._subscribe(items[0].device, subscription.group, items)
 
     # ----------------------------------------------------------------------------------------------------- watching
 
@@ -390,8 +395,8 @@ class Link:
             en = "" if up else f"The server says of itself: {_NOT_WORKING[state]}. Look into its own diagnostics."
             zh = "" if up else "服务器自报状态异常，请查看服务器自身的诊断信息。"
             log.warning("%s: server state %d", self._settings.endpoint, state)
-            for device in self._spec.devices:
-                self.outlet.put(DeviceState(device.id, up, self._clock.now(), reason, en, zh))
+            for device in self._roots:  # one without a root is down anyhow
+                self.outlet.put(DeviceState(device, up, self._clock.now(), reason, en, zh))
         self._state = state
 
     async def _watch_silence(self) -> None:

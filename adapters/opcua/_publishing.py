@@ -29,7 +29,14 @@ _EARLY: Final = 200
 """Answers kept for a subscription whose CreateSubscription answer has not come yet."""
 _BREATH: Final = 0.05
 """Seconds before a PublishRequest follows one that failed, so that a faulty server is not stormed."""
+_TRANSFERRED: Final = 0x002D0000
+"""GoodSubscriptionTransferred: another session has taken it."""
 _NOT_KEPT: Final = frozenset({"BadMessageNotAvailable", "BadSequenceNumberUnknown", "BadSequenceNumberInvalid"})
+
+
+def _ends(status: int) -> bool:
+    """Whether a StatusChangeNotification says that the subscription is no longer ours (OPC 10000-4 §7.25.4)."""
+    return codes.is_bad(status) or status & codes.CODE_MASK == _TRANSFERRED
 
 
 class Publisher:
@@ -138,7 +145,7 @@ class Publisher:
             return
         subscription.passed(message.sequence)
         self._count("values", subscription.deliver(message, more, received))
-        if message.status_change is not None and codes.is_bad(message.status_change):
+        if message.status_change is not None and _ends(message.status_change):
             self._on_closed(subscription, message.status_change)
 
     async def _repair(self, subscription: Subscription, missing: range, available: list[int]) -> None:

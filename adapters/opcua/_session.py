@@ -38,6 +38,8 @@ SECONDS_TILL_SHUTDOWN: Final = 2992
 
 _CLOSING: Final = 0.8
 """Seconds for CloseSession to be answered, so that `disconnect` keeps within its two."""
+_CHANNEL_LIFETIME: Final = 3_600_000
+"""Milliseconds after which the channel's keys are replaced, at the latest."""
 _CREATING: Final = 1.5
 """Seconds that a cancelled `open` waits for the answer to CreateSession, without which its session could not be closed."""
 _SLOTS: Final = 1000
@@ -116,6 +118,7 @@ class Session:
         client.description = f"guantong/{socket.gethostname()}/{os.getpid()}"
         client.application_uri = f"urn:{socket.gethostname()}:guantong"
         client.product_uri = "urn:guantong"
+        client.secure_channel_timeout = _CHANNEL_LIFETIME
         client.session_timeout = int(settings.session_timeout * 1000)
         client.set_locale(["zh-CN", "en"])
         client.set_max_concurrent_requests(_SLOTS)
@@ -190,7 +193,9 @@ class Session:
         session = client.uaclient.session
         if session.has_session:
             self.orphan = (session.authentication_token, client._server_nonce)
-        if transport is not None and not protocol.is_closed:
+        if transport is None or protocol.is_closed:
+            return
+        try:
             for step in (lambda: client.uaclient.close_session(True), client.uaclient.close_secure_channel):
                 try:
                     await asyncio.wait_for(step(), _CLOSING)
@@ -198,6 +203,7 @@ class Session:
                         self.orphan = None
                 except Exception as error:  # noqa: BLE001  a channel that was never opened makes asyncua raise anything
                     log.debug("%s: closing: %r", self.settings.endpoint, error)
+        finally:
             client.disconnect_socket()
             if transport.get_write_buffer_size():
                 transport.abort()  # nobody reads at the other end

@@ -59,6 +59,7 @@ class OpcUaAdapter:
         self._generation = 0
         self._link: Link | None = None
         self._orphan: Orphan | None = None
+        self._logged: dict[str, str] = {}
         self._lock: asyncio.Lock | None = None
         for device in spec.devices:
             try:
@@ -91,7 +92,9 @@ class OpcUaAdapter:
         async with self._mutex():
             await self._close()
             self._generation += 1
-            link = Link(self._spec, self._settings, self._limits, self._generation, self._count, self._orphan)
+            link = Link(
+                self._spec, self._settings, self._limits, self._generation, self._count, self._orphan, self._logged
+            )
             try:
                 await link.open()
             except EXPECTED as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -134,10 +135,11 @@ async def test_an_empty_republish_ends_the_search(server: SmallServer) -> None:
         assert host.error is None
 
 
-async def test_a_subscription_that_the_server_ends_is_made_anew(server: SmallServer) -> None:
+@pytest.mark.parametrize("status", [codes.BAD_TIMEOUT, 0x002D0000], ids=["BadTimeout", "GoodSubscriptionTransferred"])
+async def test_a_subscription_that_the_server_ends_is_made_anew(server: SmallServer, status: int) -> None:
     async with Collector(link(server.endpoint, device(ALL))) as host:
         await settled(host, server)
-        await asyncio.to_thread(server.end_subscriptions, codes.BAD_TIMEOUT)
+        await asyncio.to_thread(server.end_subscriptions, status)
         await host.until(lambda: all(len(host.rows(i)) >= 2 for i in range(SIZE)))
         assert all(host.rows(i)[1]["flags"] & Flag.INITIAL for i in range(SIZE))
         (loss,) = host.lost()
@@ -252,6 +254,22 @@ async def test_a_deleted_node_is_followed_to_its_successor(server: SmallServer) 
         server.write("block", 3, ua.VariantType.Int32)
         await host.until(lambda: host.last(0) == 3)
         assert not [item for item in host.of(PointTrouble) if item.point == 1]
+
+
+async def test_a_trouble_is_logged_once_over_all_sessions(
+    server: SmallServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = Collector(link(server.endpoint, device([node("nowhere"), node("v1")]), item_retry=0.05, item_retry_max=0.05))
+    with caplog.at_level(logging.INFO, logger="guantong.opcua"):
+        for _ in range(3):
+            async with host:
+                await host.until(lambda: host.troubles() and host.rows(1))
+                start = host.adapter.counters().requests
+                await host.until(lambda: host.adapter.counters().requests >= start + 6)  # noqa: B023  within the turn
+                assert len(host.troubles()) == 1
+    ours = [record for record in caplog.records if record.name == "guantong.opcua"]
+    assert [record.levelname for record in ours] == ["WARNING"]
+    assert "s=nowhere" in ours[0].getMessage()
 
 
 # ------------------------------------------------------------------------------------------------------- back-pressure

@@ -95,6 +95,22 @@ async def test_secured_links(
     assert secure.sessions() == 0
 
 
+async def test_the_channels_keys_are_renewed(
+    secure: SecureServer, certificates: dict[str, tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.opcua._session._CHANNEL_LIFETIME", 400)
+    chosen = security(certificates)
+    async with Collector(link(secure.endpoint, device([node("v3")]), security=chosen)) as host:
+        opened: Any = host.adapter._link
+        connection = opened.session._client.uaclient.protocol._connection
+        for value in range(50, 53):
+            before = connection.security_token.TokenId
+            await host.until(lambda: connection.security_token.TokenId > before)  # noqa: B023  within the turn
+            secure.write("v3", value)
+            await host.until(lambda: host.last(0) == value)  # noqa: B023  waited for within the turn
+    secure.write("v3", 3)
+
+
 async def test_a_user_over_a_secured_link(secure: SecureServer, certificates: dict[str, tuple[Path, Path]]) -> None:
     chosen = security(certificates)
     spec = link(secure.endpoint, device([node("v3")]), security=chosen, user="alice", password="secret")

@@ -12,6 +12,8 @@ from gateway.store._sql import text, upsert
 from gateway.store._values import to_json
 from schemas.wire import Birth, SignalBirth
 
+_MANY = 1_000
+
 
 class Catalog:
     """What births have told, as far as each transaction needs it. Loaded anew after each rollback."""
@@ -102,7 +104,7 @@ class Catalog:
         }
         ids: dict[str, int] = {}
         changed: dict[int, dict[str, Any]] = {}
-        revised: list[tuple[int, SignalBirth]] = []
+        revised: list[tuple[int, SignalBirth, bool]] = []
         for item in birth.signals:
             old = there.get(item.name)
             if old is None:
@@ -112,7 +114,7 @@ class Catalog:
                 signal = old["id"]
             row = _signal_row(signal, birth, item, birth.at if old is None else old["born_at"])
             if old is None or old["revision"] != item.revision:
-                revised.append((signal, item))
+                revised.append((signal, item, old is None))
             if old != row:
                 changed[signal] = row
             ids[item.name], there[item.name] = signal, row
@@ -120,18 +122,28 @@ class Catalog:
         self._revisions(connection, birth.at, revised)
         return ids
 
-    def _revisions(self, connection: sa.Connection, at: int, revised: list[tuple[int, SignalBirth]]) -> None:
+    def _revisions(self, connection: sa.Connection, at: int, revised: list[tuple[int, SignalBirth, bool]]) -> None:
         """Open revisions at the birth's time, or just after the last one when the gateway's clock went back."""
-        for signal, item in revised:
-            last = connection.execute(
-                sa.select(sa.func.max(t.signal_revision.c.valid_from)).where(t.signal_revision.c.signal_id == signal)
-            ).scalar()
+        columns = t.signal_revision.c
+        before: dict[int, int] = {}
+        known = [signal for signal, _, is_new in revised if not is_new]
+        for start in range(0, len(known), _MANY):
+            some = known[start : start + _MANY]
+            query = sa.select(columns.signal_id, sa.func.max(columns.valid_from).label("last"))
+            for found in connection.execute(query.where(columns.signal_id.in_(some)).group_by(columns.signal_id)):
+                before[found.signal_id] = found.last
+        rows = []
+        for signal, item, _ in revised:
+            last = before.get(signal)
             row = {
                 "signal_id": signal, "valid_from": at if last is None else max(at, last + 1), "revision": item.revision,
                 "type": item.type, "unit": item.unit, "kind": item.kind, "scale": item.scale, "offset": item.offset,
                 "address": text(item.address), "enum": _enum(item), "counter": to_json(item.counter),
             }  # fmt: skip
-            connection.execute(t.signal_revision.insert(), row)
+            before[signal] = row["valid_from"]
+            rows.append(row)
+        if rows:
+            connection.execute(t.signal_revision.insert(), rows)
 
 
 def _enum(item: SignalBirth) -> dict[str, list[str]] | None:

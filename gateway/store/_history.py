@@ -15,6 +15,7 @@ from gateway.store.records import Reading
 from gateway.store.tables import TS_MAX, TS_MIN, reading, signal, tail
 from schemas.wire import Row
 
+_GROUP = 500
 CHUNK = 5_000
 """Rows in one piece of a history."""
 
@@ -33,7 +34,7 @@ def _arms(connection: sa.Connection) -> list[tuple[sa.Table, sa.ColumnElement[bo
 
 def select_readings(
     connection: sa.Connection,
-    signal_id: int,
+    signals: Sequence[int],
     start: int | None,
     end: int | None,
     *,
@@ -42,11 +43,15 @@ def select_readings(
     limit: int | None = None,
     names: Sequence[str] = _NAMES,
 ) -> sa.Executable:
-    """The rows of one signal with start <= ts < end, beyond `after` (ts, n), in the order of (ts, n)."""
+    """The rows of some signals with start <= ts < end, in the order of (signal, ts, n).
+
+    Of one signal they may be had beyond `after` (ts, n), or `descending`.
+    """
     arms = []
     for table, visible in _arms(connection):
         columns = table.c
-        query = sa.select(*(columns[name] for name in names)).where(columns.signal_id == signal_id, visible)
+        query = sa.select(*(columns[name] for name in names)).where(visible)
+        query = query.where(columns.signal_id == signals[0] if len(signals) == 1 else columns.signal_id.in_(signals))
         if start is not None:
             query = query.where(columns.ts >= start)
         if end is not None:
@@ -58,14 +63,27 @@ def select_readings(
             else:
                 query = query.where(columns.ts >= ts, sa.or_(columns.ts > ts, columns.n > n))
         arms.append(query)
+    key = ("ts", "n") if len(signals) == 1 else ("signal_id", "ts", "n")
     if len(arms) == 1:
-        return arms[0].order_by(*_direction(reading.c, descending)).limit(limit)
+        return arms[0].order_by(*_direction(reading.c, key, descending)).limit(limit)
     union = sa.union_all(*arms)
-    return union.order_by(*_direction(union.selected_columns, descending)).limit(limit)
+    return union.order_by(*_direction(union.selected_columns, key, descending)).limit(limit)
 
 
-def _direction(columns: Any, descending: bool) -> list[Any]:
-    return [columns[name].desc() if descending else columns[name].asc() for name in ("ts", "n")]
+def _direction(columns: Any, key: Sequence[str], descending: bool) -> list[Any]:
+    return [columns[name].desc() if descending else columns[name].asc() for name in key]
+
+
+def groups(connection: sa.Connection, signals: Sequence[int], *, descending: bool) -> Iterator[Sequence[int]]:
+    """The signals in the groups in which they are best asked for: one by one, by the index.
+
+    SQLite reads its whole tail for each question, so it is asked for many signals at once.
+    """
+    if connection.dialect.name != "sqlite" or descending:
+        yield from ([one] for one in signals)
+        return
+    for start in range(0, len(signals), _GROUP):
+        yield signals[start : start + _GROUP]
 
 
 def blind_intervals(connection: sa.Connection, signal_id: int, start: int, end: int) -> Blind:
@@ -105,7 +123,7 @@ def known_to(connection: sa.Connection, signal_id: int, end: int) -> int:
 
     TS_MIN when there is neither.
     """
-    after = select_readings(connection, signal_id, end, None, limit=1, names=SAMPLE)
+    after = select_readings(connection, [signal_id], end, None, limit=1, names=SAMPLE)
     if connection.execute(after).first() is not None:
         return end
     found = connection.execute(

@@ -13,11 +13,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gateway.store import tables as t
 from gateway.store._rows import Columns, Key, Newest, Stored, comparable
 from gateway.store.tables import store, tail
 
-MERGE_ROWS = 200_000
-"""So many rows in the tail start a merge: a query for one signal reads the whole tail, about 10 ms."""
+MERGE_ROWS = 20_000
+MERGE_ROWS_OF_A_SIGNAL = 20
+MERGE_ROWS_MOST = 200_000
+"""So many rows in the tail start a merge: 20 of each signal make it worth while, but every query reads the whole tail
+(5 ms at 200,000)."""
 MERGE_SECONDS = 600.0
 """So old may the tail become."""
 PIECE_ROWS = 20_000
@@ -43,6 +47,7 @@ class SqliteReadings:
         self._since = time.monotonic()
         self._appended = 0
         self._pieces: list[tuple[int, int]] = []
+        self._merge_rows = MERGE_ROWS
 
     def append(self, connection: sa.Connection, columns: Columns) -> None:
         """Store rows whose keys are known to be free."""
@@ -65,8 +70,9 @@ class SqliteReadings:
             rows: Sequence[tuple[Any, ...]] = driver.execute(
                 f"WITH k(s, t) AS MATERIALIZED (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)) "
                 f"SELECT {_COLUMNS} FROM k JOIN reading ON signal_id = s AND ts = t "
-                f"UNION ALL SELECT {_COLUMNS} FROM tail WHERE (signal_id, ts) IN (SELECT s, t FROM k) AND {_VISIBLE}",
-                (given,),
+                f"UNION ALL SELECT {_COLUMNS} FROM tail "
+                f"WHERE ts BETWEEN ? AND ? AND (signal_id, ts) IN (SELECT s, t FROM k) AND {_VISIBLE}",
+                (given, min(ts for _, ts in some), max(ts for _, ts in some)),
             ).fetchall()
             for signal, ts, n, num, exact, status, flags in rows:
                 found.setdefault((signal, ts), []).append(Stored(n, comparable(num, exact, flags), status or 0))
@@ -107,7 +113,7 @@ class SqliteReadings:
                 self._resume(connection)
         if not self._pieces:
             due = bool(self._rows) and (
-                everything or (self._rows or 0) >= MERGE_ROWS or time.monotonic() - self._since >= MERGE_SECONDS
+                everything or (self._rows or 0) >= self._merge_rows or time.monotonic() - self._since >= MERGE_SECONDS
             )
             if not due:
                 return False
@@ -121,9 +127,14 @@ class SqliteReadings:
     def _resume(self, connection: sa.Connection) -> None:
         """Count the tail, and go on with a merge that a crash has interrupted."""
         self._rows = connection.execute(sa.select(sa.func.count()).select_from(tail)).scalar_one()
+        self._plan_size(connection)
         row, signal = connection.execute(sa.select(store.c.merge_row, store.c.merge_signal)).one()
         if row:
             self._pieces = self._plan(connection, row, signal) or [(signal, signal)]
+
+    def _plan_size(self, connection: sa.Connection) -> None:
+        signals = connection.execute(sa.select(sa.func.count()).select_from(t.signal)).scalar_one()
+        self._merge_rows = max(MERGE_ROWS, min(MERGE_ROWS_MOST, MERGE_ROWS_OF_A_SIGNAL * signals))
 
     def _plan(self, connection: sa.Connection, last: int, done: int) -> list[tuple[int, int]]:
         """Ranges (after, to) of signals, each of about PIECE_ROWS rows of the tail."""
@@ -157,6 +168,7 @@ class SqliteReadings:
             if final:
                 connection.exec_driver_sql("DELETE FROM tail WHERE row <= (SELECT merge_row FROM store)")
                 connection.execute(store.update().values(merge_row=0, merge_signal=0))
+                self._plan_size(connection)
                 left = connection.execute(sa.select(sa.func.count()).select_from(tail)).scalar_one()
         del self._pieces[0]
         if final:

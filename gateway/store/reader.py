@@ -20,6 +20,7 @@ from gateway.store._history import (
     CHUNK,
     SAMPLE,
     blind_intervals,
+    groups,
     known_to,
     last_rows,
     select_readings,
@@ -151,13 +152,16 @@ class Reader:
         descending = order == "desc"
         left = limit
         with self._transaction() as connection:
-            for signal in sorted(set(signal_ids)):
-                if after is not None and signal < after[0]:
-                    continue
+            wanted = sorted(set(signal_ids))
+            begun: list[int] = []
+            if after is not None:
+                begun = [after[0]] if after[0] in wanted else []
+                wanted = [signal for signal in wanted if signal > after[0]]
+            for group in chain([begun] if begun else [], groups(connection, wanted, descending=descending)):
                 if left is not None and left <= 0:
                     return
-                within = after[1:] if after is not None and signal == after[0] else None
-                query = select_readings(connection, signal, start, end, after=within, descending=descending, limit=left)
+                within = after[1:] if after is not None and group is begun else None
+                query = select_readings(connection, group, start, end, after=within, descending=descending, limit=left)
                 for rows in stream_rows(
                     connection, query, large=not self._place.single and (left is None or left > CHUNK)
                 ):
@@ -168,7 +172,7 @@ class Reader:
     def last_before(self, signal: int, ts: int) -> r.Reading | None:
         """The newest reading of a signal before `ts`."""
         with self._transaction() as connection:
-            query = select_readings(connection, signal, None, ts, descending=True, limit=1)
+            query = select_readings(connection, [signal], None, ts, descending=True, limit=1)
             found = to_readings(connection.execute(query))
             return found[0] if found else None
 
@@ -185,9 +189,9 @@ class Reader:
         with self._transaction() as connection:
             zone = timezone or connection.execute(sa.select(t.store.c.timezone)).scalar_one()
             first, last = span(start, end, width, zone)
-            before = select_readings(connection, signal, None, first, descending=True, limit=1, names=SAMPLE)
+            before = select_readings(connection, [signal], None, first, descending=True, limit=1, names=SAMPLE)
             carry = connection.execute(before).first()
-            query = select_readings(connection, signal, first, last, names=SAMPLE)
+            query = select_readings(connection, [signal], first, last, names=SAMPLE)
             rows = chain.from_iterable(stream_rows(connection, query, large=not self._place.single))
             yield from fold(
                 ((ts, num, status or 0) for ts, num, status, _ in rows),

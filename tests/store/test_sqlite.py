@@ -122,6 +122,7 @@ def test_the_tail_is_merged_by_and_by(
     writer: Writer, reader: Reader, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_sqlite, "MERGE_ROWS", 1000)
+    monkeypatch.setattr(_sqlite, "MERGE_ROWS_MOST", 1000)
     monkeypatch.setattr(_sqlite, "PIECE_ROWS", 100)
     monkeypatch.setattr("gateway.store.writer.PIECE_ROWS", 100)
     feed = Feed()

@@ -18,18 +18,33 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary
 
 from adapters.opcua._addresses import node_text, written
+from adapters.opcua._binary import (
+    DEPTH,
+    I32,
+    I64,
+    U32,
+    DecodingError,
+    Undecoded,
+    boolean,
+    byte_string,
+    date_time,
+    diagnostic_value,
+    encoding_id,
+    expanded_node_id,
+    fixed,
+    guid,
+    localized_text,
+    matrix,
+    microseconds,
+    qualified_name,
+    skip_bytes,
+    skip_diagnostic,
+    skip_extension_object,
+    skip_node_id,
+    string,
+    u32_array,
+)
 from schemas import status as codes
-
-_U16: Final = struct.Struct("<H")
-_I32: Final = struct.Struct("<i")
-_U32: Final = struct.Struct("<I")
-_I64: Final = struct.Struct("<q")
-_TICKS_1970: Final = 116_444_736_000_000_000
-"""100 ns intervals from 1601-01-01 to 1970-01-01 (OPC 10000-6 §5.2.2.5)."""
-_TICKS_9999: Final = 2_650_467_743_990_000_000
-"""9999-12-31T23:59:59: from here on a DateTime means "the latest time", and is no time."""
-_DEPTH: Final = 64
-"""How deep Variants, DataValues and DiagnosticInfos may nest (OPC 10000-6 §5.1.5 wants at least 100 refused or borne; none is that deep)."""
 
 DATA_CHANGE: Final = 811
 EVENT_LIST: Final = 916
@@ -40,20 +55,6 @@ _HOSTILE: Final = (RuntimeError, struct.error, ValueError, LookupError, TypeErro
 """What asyncua's decoder raises at odd bytes (its own UaError and RecursionError are RuntimeErrors)."""
 
 BAD_DATA_TYPE_ID_UNKNOWN: Final = 0x80110000
-
-
-class DecodingError(ValueError):
-    """The message is not what the standard says; nothing in it can be trusted from there on."""
-
-
-class _Undecoded:
-    """A value that cannot be decoded, but whose end is known: `status` says why, `raw` is what arrived."""
-
-    __slots__ = ("raw", "status")
-
-    def __init__(self, status: int, raw: bytes) -> None:
-        self.status = status
-        self.raw = raw
 
 
 @dataclass(slots=True)
@@ -110,11 +111,11 @@ class Decoder:
     def __init__(self, namespaces: Sequence[str] = ()) -> None:
         self.namespaces = tuple(namespaces)
         self._scalars: dict[int, Callable[[bytes, int], tuple[Any, int]]] = {
-            1: _boolean, 2: _fixed("<b"), 3: _fixed("<B"), 4: _fixed("<h"), 5: _fixed("<H"), 6: _fixed("<i"),
-            7: _fixed("<I"), 8: _fixed("<q"), 9: _fixed("<Q"), 10: _fixed("<f"), 11: _fixed("<d"), 12: _string,
-            13: _date_time, 14: _guid, 15: _byte_string, 16: _string, 17: self._node_id, 18: self._node_id,
-            19: _fixed("<I"), 20: _qualified_name, 21: _localized_text, 22: self._extension_object,
-            23: self._nested_data_value, 24: self._nested_variant, 25: _diagnostic_value,
+            1: boolean, 2: fixed("<b"), 3: fixed("<B"), 4: fixed("<h"), 5: fixed("<H"), 6: fixed("<i"),
+            7: fixed("<I"), 8: fixed("<q"), 9: fixed("<Q"), 10: fixed("<f"), 11: fixed("<d"), 12: string,
+            13: date_time, 14: guid, 15: byte_string, 16: string, 17: self._node_id, 18: self._node_id,
+            19: fixed("<I"), 20: qualified_name, 21: localized_text, 22: self._extension_object,
+            23: self._nested_data_value, 24: self._nested_variant, 25: diagnostic_value,
         }  # fmt: skip
         self._depth = 0
 
@@ -124,13 +125,13 @@ class Decoder:
         """A PublishResponse (OPC 10000-4 §5.14.5) from its type id on. Raises DecodingError."""
         try:
             pos, sent = self._response_header(data, 0)
-            (subscription,) = _U32.unpack_from(data, pos)
-            available, pos = _u32_array(data, pos + 4)
+            (subscription,) = U32.unpack_from(data, pos)
+            available, pos = u32_array(data, pos + 4)
             more = data[pos] != 0
             message, pos = self._notification_message(data, pos + 1)
             if message.publish_time is None:
                 message.publish_time = sent
-            results, _ = _u32_array(data, pos)
+            results, _ = u32_array(data, pos)
             return PublishResponse(subscription, available, more, message, results)
         except (struct.error, IndexError) as error:
             raise DecodingError(f"PublishResponse of {len(data)} bytes is cut short: {error}") from None
@@ -146,7 +147,7 @@ class Decoder:
         """(value, status, source µs, server µs) for each node of a ReadResponse (OPC 10000-4 §5.11.2). Raises DecodingError."""
         try:
             pos, _ = self._response_header(data, 0)
-            (count,) = _I32.unpack_from(data, pos)
+            (count,) = I32.unpack_from(data, pos)
             pos += 4
             rows = []
             for _ in range(count):
@@ -158,30 +159,30 @@ class Decoder:
 
     def _response_header(self, data: bytes, pos: int) -> tuple[int, int | None]:
         """Where the ResponseHeader (OPC 10000-4 §7.33) after the type id ends, and its Timestamp (µs)."""
-        pos = _skip_node_id(data, pos)
-        sent = microseconds(_I64.unpack_from(data, pos)[0])
-        (result,) = _U32.unpack_from(data, pos + 12)
+        pos = skip_node_id(data, pos)
+        sent = microseconds(I64.unpack_from(data, pos)[0])
+        (result,) = U32.unpack_from(data, pos + 12)
         if result >> 30 == 2:
             raise ua.UaStatusCodeError(result)
-        pos = _skip_diagnostic(data, pos + 16, 0)
-        (count,) = _I32.unpack_from(data, pos)
+        pos = skip_diagnostic(data, pos + 16, 0)
+        (count,) = I32.unpack_from(data, pos)
         pos += 4
         for _ in range(count):
-            pos = _skip_bytes(data, pos)
-        return _skip_extension_object(data, pos), sent
+            pos = skip_bytes(data, pos)
+        return skip_extension_object(data, pos), sent
 
     def _notification_message(self, data: bytes, pos: int) -> tuple[Message, int]:
         sequence, publish_ticks = struct.unpack_from("<Iq", data, pos)
         message = Message(sequence, microseconds(publish_ticks))
-        (count,) = _I32.unpack_from(data, pos + 12)
+        (count,) = I32.unpack_from(data, pos + 12)
         pos += 16
         message.keep_alive = count <= 0
         for _ in range(count):
-            kind, after = _encoding_id(data, pos)
+            kind, after = encoding_id(data, pos)
             encoding = data[after]
             if encoding != 1:
                 raise DecodingError(f"NotificationData {kind} has encoding {encoding}, expected 1 (a byte string)")
-            (length,) = _I32.unpack_from(data, after + 1)
+            (length,) = I32.unpack_from(data, after + 1)
             pos, end = after + 5, after + 5 + length
             if length < 0 or end > len(data):
                 raise DecodingError(f"NotificationData {kind} claims {length} bytes, {len(data) - pos} are left")
@@ -196,23 +197,23 @@ class Decoder:
         if kind == DATA_CHANGE:
             message.changes.append(self._data_change(data, pos))
         elif kind == EVENT_LIST:
-            (count,) = _I32.unpack_from(data, pos)
+            (count,) = I32.unpack_from(data, pos)
             pos += 4
             for _ in range(count):
-                (handle,) = _U32.unpack_from(data, pos)
+                (handle,) = U32.unpack_from(data, pos)
                 values, pos = self._variants(data, pos + 4)
                 message.events.append(EventFields(handle, values))
         elif kind == STATUS_CHANGE:
-            (message.status_change,) = _U32.unpack_from(data, pos)
+            (message.status_change,) = U32.unpack_from(data, pos)
         else:
             raise DecodingError(f"type {kind} is none of {DATA_CHANGE}, {EVENT_LIST}, {STATUS_CHANGE}")
 
     def _data_change(self, data: bytes, pos: int) -> DataChange:
         change = DataChange()
-        (count,) = _I32.unpack_from(data, pos)
+        (count,) = I32.unpack_from(data, pos)
         pos += 4
         for _ in range(count):
-            (handle,) = _U32.unpack_from(data, pos)
+            (handle,) = U32.unpack_from(data, pos)
             value, status, source, server, pos = self._data_value(data, pos + 4)
             change.handles.append(handle)
             change.values.append(value)
@@ -235,15 +236,15 @@ class Decoder:
         if mask & 0x01:
             value, fault, pos = self._variant(data, pos)
         if mask & 0x02:
-            (status,) = _U32.unpack_from(data, pos)
+            (status,) = U32.unpack_from(data, pos)
             pos += 4
         if mask & 0x04:
-            source = microseconds(_I64.unpack_from(data, pos)[0])
+            source = microseconds(I64.unpack_from(data, pos)[0])
             pos += 8
         if mask & 0x10:
             pos += 2
         if mask & 0x08:
-            server = microseconds(_I64.unpack_from(data, pos)[0])
+            server = microseconds(I64.unpack_from(data, pos)[0])
             pos += 8
         if mask & 0x20:
             pos += 2
@@ -252,7 +253,7 @@ class Decoder:
         return value, status, source, server, pos
 
     def _variants(self, data: bytes, pos: int) -> tuple[list[Any], int]:
-        (count,) = _I32.unpack_from(data, pos)
+        (count,) = I32.unpack_from(data, pos)
         pos += 4
         values = []
         for _ in range(count):
@@ -274,10 +275,10 @@ class Decoder:
             raise DecodingError(f"a Variant of type {kind}")
         if not mask & 0x80:
             value, pos = decode(data, pos)
-            if type(value) is _Undecoded:
+            if type(value) is Undecoded:
                 return value.raw, value.status, pos
             return value, 0, pos
-        (count,) = _I32.unpack_from(data, pos)
+        (count,) = I32.unpack_from(data, pos)
         pos += 4
         if count > len(data) - pos:
             raise DecodingError(f"an array of {count} elements in {len(data) - pos} bytes")
@@ -285,19 +286,19 @@ class Decoder:
         elements: list[Any] = []
         for _ in range(count):
             element, pos = decode(data, pos)
-            if type(element) is _Undecoded:
+            if type(element) is Undecoded:
                 fault = element.status
                 element = element.raw
             elements.append(element)
         if mask & 0x40:
-            dimensions, pos = _u32_array(data, pos)
-            elements = _matrix(elements, dimensions)
+            dimensions, pos = u32_array(data, pos)
+            elements = matrix(elements, dimensions)
         return elements, fault, pos
 
     def _nested_variant(self, data: bytes, pos: int) -> tuple[Any, int]:
         with self._nesting():
             value, fault, pos = self._variant(data, pos)
-            return (_Undecoded(fault, value) if fault else value), pos
+            return (Undecoded(fault, value) if fault else value), pos
 
     def _nested_data_value(self, data: bytes, pos: int) -> tuple[Any, int]:
         with self._nesting():
@@ -305,8 +306,8 @@ class Decoder:
             return (None if status >> 30 == 2 else value), pos
 
     def _nesting(self) -> Decoder:
-        if self._depth >= _DEPTH:
-            raise DecodingError(f"values nested deeper than {_DEPTH}")
+        if self._depth >= DEPTH:
+            raise DecodingError(f"values nested deeper than {DEPTH}")
         return self
 
     def __enter__(self) -> None:
@@ -317,26 +318,26 @@ class Decoder:
 
     def _node_id(self, data: bytes, pos: int) -> tuple[str | None, int]:
         """A NodeId or ExpandedNodeId as `nsu=URI;s=NAME`; the null NodeId is None (OPC 10000-6 §5.2.2.9)."""
-        index, identifier, uri, pos = _expanded_node_id(data, pos)
+        index, identifier, uri, pos = expanded_node_id(data, pos)
         if index == 0 and uri is None and identifier == 0:
             return None, pos
         return written(identifier, index, uri, self.namespaces), pos
 
     def _extension_object(self, data: bytes, pos: int) -> tuple[Any, int]:
         """A structure as a dict, if its type is one of the standard's; else what arrived, with a status."""
-        index, identifier, _, pos = _expanded_node_id(data, pos)
+        index, identifier, _, pos = expanded_node_id(data, pos)
         encoding = data[pos]
         pos += 1
         if encoding == 0:
             return None, pos
-        body, pos = _byte_string(data, pos)
+        body, pos = byte_string(data, pos)
         cls = ua.extension_objects_by_typeid.get(ua.NodeId(identifier, index)) if index == 0 else None
         if cls is None or encoding != 1 or body is None:
-            return _Undecoded(BAD_DATA_TYPE_ID_UNKNOWN, body or b""), pos
+            return Undecoded(BAD_DATA_TYPE_ID_UNKNOWN, body or b""), pos
         try:
             return plain(struct_from_binary(cls, Buffer(body)), self.namespaces), pos
         except _HOSTILE:
-            return _Undecoded(codes.BAD_DECODING_ERROR, body), pos
+            return Undecoded(codes.BAD_DECODING_ERROR, body), pos
 
 
 def decode_publish_response(data: bytes, namespaces: Sequence[str] = ()) -> PublishResponse:
@@ -345,13 +346,6 @@ def decode_publish_response(data: bytes, namespaces: Sequence[str] = ()) -> Publ
     Raises DecodingError for bytes that are no PublishResponse.
     """
     return Decoder(namespaces).publish_response(data)
-
-
-def microseconds(ticks: int) -> int | None:
-    """Microseconds since the epoch of a DateTime; None for the earliest and the latest time, which mean "none"."""
-    if ticks <= 0 or ticks >= _TICKS_9999:
-        return None
-    return (ticks - _TICKS_1970) // 10
 
 
 def plain(value: Any, namespaces: Sequence[str] = ()) -> Any:
@@ -382,174 +376,3 @@ def plain(value: Any, namespaces: Sequence[str] = ()) -> Any:
     if fields is not None:
         return {str(name): plain(getattr(value, name), namespaces) for name in fields if name != "Encoding"}
     return str(value)
-
-
-# ------------------------------------------------------------------------------------------------------- scalars, arrays
-
-
-def _fixed(layout: str) -> Callable[[bytes, int], tuple[Any, int]]:
-    packed = struct.Struct(layout)
-    unpack, size = packed.unpack_from, packed.size
-
-    def decode(data: bytes, pos: int) -> tuple[Any, int]:
-        return unpack(data, pos)[0], pos + size
-
-    return decode
-
-
-def _boolean(data: bytes, pos: int) -> tuple[bool, int]:
-    return data[pos] != 0, pos + 1
-
-
-def _byte_string(data: bytes, pos: int) -> tuple[bytes | None, int]:
-    (length,) = _I32.unpack_from(data, pos)
-    pos += 4
-    if length < 0:
-        return None, pos
-    end = pos + length
-    if end > len(data):
-        raise DecodingError(f"a string of {length} bytes where {len(data) - pos} are left")
-    return data[pos:end], end
-
-
-def _string(data: bytes, pos: int) -> tuple[Any, int]:
-    raw, pos = _byte_string(data, pos)
-    if raw is None:
-        return None, pos
-    try:
-        return raw.decode(), pos
-    except UnicodeDecodeError:
-        return _Undecoded(codes.BAD_DECODING_ERROR, raw), pos
-
-
-def _date_time(data: bytes, pos: int) -> tuple[int | None, int]:
-    return microseconds(_I64.unpack_from(data, pos)[0]), pos + 8
-
-
-def _guid(data: bytes, pos: int) -> tuple[str, int]:
-    raw = data[pos : pos + 16]
-    if len(raw) < 16:
-        raise DecodingError("a Guid is cut short")
-    return str(uuid.UUID(bytes_le=raw)), pos + 16
-
-
-def _qualified_name(data: bytes, pos: int) -> tuple[Any, int]:
-    return _string(data, pos + 2)
-
-
-def _localized_text(data: bytes, pos: int) -> tuple[Any, int]:
-    """The text of a LocalizedText (OPC 10000-6 §5.2.2.14); its locale is not kept."""
-    mask = data[pos]
-    pos += 1
-    if mask & 0x01:
-        pos = _skip_bytes(data, pos)
-    if mask & 0x02:
-        return _string(data, pos)
-    return None, pos
-
-
-def _diagnostic_value(data: bytes, pos: int) -> tuple[None, int]:
-    return None, _skip_diagnostic(data, pos, 0)
-
-
-def _u32_array(data: bytes, pos: int) -> tuple[list[int], int]:
-    (count,) = _I32.unpack_from(data, pos)
-    pos += 4
-    if count <= 0:
-        return [], pos
-    if count * 4 > len(data) - pos:
-        raise DecodingError(f"an array of {count} numbers in {len(data) - pos} bytes")
-    return list(struct.unpack_from(f"<{count}I", data, pos)), pos + 4 * count
-
-
-def _matrix(flat: list[Any], dimensions: list[int]) -> list[Any]:
-    """Nested lists of a Variant with ArrayDimensions; flat as it came when they do not multiply to its length."""
-    size = 1
-    for dimension in dimensions:
-        size *= dimension
-    if len(dimensions) < 2 or size != len(flat) or not flat:
-        return flat
-    for dimension in reversed(dimensions[1:]):
-        flat = [flat[i : i + dimension] for i in range(0, len(flat), dimension)]
-    return flat
-
-
-# ------------------------------------------------------------------------------------------- NodeIds, and what is skipped
-
-
-def _expanded_node_id(data: bytes, pos: int) -> tuple[int, int | str | bytes | uuid.UUID, str | None, int]:
-    """Namespace index, identifier, namespace URI or None, and where it ends (OPC 10000-6 §5.2.2.9, §5.2.2.10)."""
-    encoding = data[pos]
-    form = encoding & 0x3F
-    index = 0
-    identifier: int | str | bytes | uuid.UUID
-    if form == 0:
-        identifier, pos = data[pos + 1], pos + 2
-    elif form == 1:
-        index = data[pos + 1]
-        (identifier,) = _U16.unpack_from(data, pos + 2)
-        pos += 4
-    elif form == 2:
-        index, identifier = struct.unpack_from("<HI", data, pos + 1)
-        pos += 7
-    elif form in (3, 4, 5):
-        (index,) = _U16.unpack_from(data, pos + 1)
-        if form == 4:
-            raw = data[pos + 3 : pos + 19]
-            if len(raw) < 16:
-                raise DecodingError("a Guid is cut short")
-            identifier, pos = uuid.UUID(bytes_le=raw), pos + 19
-        else:
-            content, pos = _byte_string(data, pos + 3)
-            content = content or b""
-            identifier = content.decode(errors="replace") if form == 3 else content
-    else:
-        raise DecodingError(f"a NodeId of form {form}")
-    uri: str | None = None
-    if encoding & 0x80:
-        text, pos = _byte_string(data, pos)
-        uri = None if text is None else text.decode(errors="replace")
-    if encoding & 0x40:
-        pos += 4
-    return index, identifier, uri, pos
-
-
-def _skip_node_id(data: bytes, pos: int) -> int:
-    return _expanded_node_id(data, pos)[3]
-
-
-def _encoding_id(data: bytes, pos: int) -> tuple[int, int]:
-    """The numeric type id of an ExtensionObject and where its encoding byte lies; 0 for one that is not numeric."""
-    index, identifier, _, pos = _expanded_node_id(data, pos)
-    return (identifier if isinstance(identifier, int) and index == 0 else 0), pos
-
-
-def _skip_bytes(data: bytes, pos: int) -> int:
-    (length,) = _I32.unpack_from(data, pos)
-    pos += 4 + max(length, 0)
-    if pos > len(data):
-        raise DecodingError(f"a string of {length} bytes reaches beyond the message")
-    return pos
-
-
-def _skip_extension_object(data: bytes, pos: int) -> int:
-    pos = _skip_node_id(data, pos)
-    return _skip_bytes(data, pos + 1) if data[pos] else pos + 1
-
-
-def _skip_diagnostic(data: bytes, pos: int, depth: int) -> int:
-    """Skips a DiagnosticInfo (OPC 10000-6 §5.2.2.12)."""
-    if depth > _DEPTH:
-        raise DecodingError(f"DiagnosticInfo nested deeper than {_DEPTH}")
-    mask = data[pos]
-    pos += 1
-    for bit in (0x01, 0x02, 0x08, 0x04):
-        if mask & bit:
-            pos += 4
-    if mask & 0x10:
-        pos = _skip_bytes(data, pos)
-    if mask & 0x20:
-        pos += 4
-    if mask & 0x40:
-        pos = _skip_diagnostic(data, pos, depth + 1)
-    return pos

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 
 from adapters.contract import AdapterError, AuthError, ConfigError, TransientError
 from adapters.opcua._addresses import AddressError
-from adapters.opcua._decode import DecodingError
+from adapters.opcua._binary import DecodingError
 from schemas import status
 
 

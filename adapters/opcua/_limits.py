@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from adapters.opcua._decode import DecodingError
+from adapters.opcua._binary import DecodingError
 from adapters.opcua._errors import EXPECTED, TOO_MANY, fault_name
 
 _Item = TypeVar("_Item")

@@ -12,7 +12,8 @@ from asyncua import ua
 
 from adapters.contract import Clock
 from adapters.opcua._acknowledgements import Acknowledgements, acknowledgement
-from adapters.opcua._decode import DecodingError, Message, PublishResponse
+from adapters.opcua._binary import DecodingError
+from adapters.opcua._decode import Message, PublishResponse
 from adapters.opcua._errors import EXPECTED, TOO_MANY, fault_name
 from adapters.opcua._session import Session
 from adapters.opcua._subscription import Subscription

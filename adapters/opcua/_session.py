@@ -22,7 +22,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from adapters.contract import ConfigError
-from adapters.opcua._decode import Decoder, DecodingError
+from adapters.opcua._binary import DecodingError
+from adapters.opcua._decode import Decoder
 from adapters.opcua._discovery import explain
 from adapters.opcua._errors import EXPECTED, asyncua_decodes
 from adapters.opcua._limits import LIMIT_NODES, MAX_ITEMS_PER_SUBSCRIPTION, READ, Limits

@@ -14,15 +14,8 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.opcua._decode import (
-    BAD_DATA_TYPE_ID_UNKNOWN,
-    Decoder,
-    DecodingError,
-    Message,
-    decode_publish_response,
-    microseconds,
-    plain,
-)
+from adapters.opcua._binary import DecodingError, microseconds
+from adapters.opcua._decode import BAD_DATA_TYPE_ID_UNKNOWN, Decoder, Message, decode_publish_response, plain
 from schemas import status as codes
 
 NAMESPACES = ["http://opcfoundation.org/UA/", "urn:server", "http://example.org/m;100%"]

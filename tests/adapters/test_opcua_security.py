@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from adapters.contract import AdapterError, AuthError, ConfigError, TransientError
 from adapters.opcua import LinkSettings, OpcUaAdapter
 from adapters.opcua._addresses import AddressError
-from adapters.opcua._decode import DecodingError
+from adapters.opcua._binary import DecodingError
 from adapters.opcua._errors import translate
 from schemas.status import by_name
 from tests.adapters.opcua_collector import Collector, device, link, node

@@ -52,9 +52,7 @@ def bus_of(config: Config, role: str, will: Will | None = None) -> Bus:
         return Bus(BusOptions("127.0.0.1", settings.port, "3.1.1", will=will))
     tls = settings.tls
     password = resolve_secret(settings.password) if settings.password is not None else None
-    key_password = (
-        resolve_secret(tls.key_password) if tls is not None and tls.key_password is not None else None
-    )
+    key_password = resolve_secret(tls.key_password) if tls is not None and tls.key_password is not None else None
     assert settings.host is not None
     return Bus(
         BusOptions(
@@ -130,6 +128,7 @@ async def run_role(role: str, config: Config) -> int:
         log.error("%s cannot start: %s", role, error)
         return BAD_CONFIG
     task = asyncio.create_task(made.run())
+
     def stop() -> None:
         task.cancel()
 

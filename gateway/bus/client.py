@@ -108,6 +108,7 @@ class _Session:
     inbox: deque[tuple[str, bytes]] = field(default_factory=deque)
     woken: bool = False
     queued: int = 0
+    taken: dict[int, Callable[[], None]] = field(default_factory=dict)
 
 
 class Bus:
@@ -131,8 +132,19 @@ class Bus:
         """True while messages can be published."""
         return self._session is not None
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
-        """Hands a message to the connection. False when there is none, or (QoS 0) when the broker does not keep up."""
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        on_taken: Callable[[], None] | None = None,
+    ) -> bool:
+        """Hands a message to the connection. False when there is none, or (QoS 0) when the broker does not keep up.
+
+        `on_taken` is called in the loop when the broker has acknowledged a QoS 1 message; never after the connection was lost.
+        """
         session = self._session
         if session is None:
             return False
@@ -145,6 +157,8 @@ class Bus:
             session.queued -= 1
             return False
         self.numbers.published += 1
+        if on_taken is not None:
+            session.taken[info.mid] = on_taken
         return True
 
     # ------------------------------------------------------------------------------------------------- for ever
@@ -289,8 +303,8 @@ class Bus:
                 session.woken = True
                 call(self._drain, session)
 
-        def on_publish(_c: Any, _u: Any, _mid: int, reason: ReasonCode, _p: Any) -> None:
-            call(self._published, session, reason.is_failure, str(reason))
+        def on_publish(_c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
+            call(self._published, session, mid, reason.is_failure, str(reason))
 
         session.client.on_connect = on_connect
         session.client.on_subscribe = on_subscribe
@@ -346,8 +360,11 @@ class Bus:
         if not session.lost.done():
             session.lost.set_result(reason)
 
-    def _published(self, session: _Session, failed: bool, reason: str) -> None:
+    def _published(self, session: _Session, mid: int, failed: bool, reason: str) -> None:
         session.queued -= 1
+        taken = session.taken.pop(mid, None)
+        if taken is not None and not failed and session is self._session:
+            taken()
         if failed:
             self.numbers.refused += 1
             if self.health.state == "ok":

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 
 from gateway.bus.client import Bus
 from gateway.bus.topics import Topics
 from gateway.ledger.sender import Sender
-from schemas.wire import FromIngest, SyncRequest
+from schemas.wire import Envelope, FromIngest, SyncRequest
 
 log = logging.getLogger("guantong.forwarder")
 
@@ -44,6 +46,7 @@ class Forwarder:
         self._keep = keep_confirmed
         self._monotonic = monotonic
         self._inbox: list[FromIngest] = []
+        self._taken: deque[tuple[str, int]] = deque()
         self._link_changed = False
         self._work = asyncio.Event()
         self._told = ("", "")
@@ -83,8 +86,7 @@ class Forwarder:
             changed, self._link_changed = self._link_changed, False
             messages = await loop.run_in_executor(self._thread, self._step, inbox, changed)
             for message in messages:
-                topic = self._topics.sync if isinstance(message, SyncRequest) else self._topics.ledger
-                if not self._bus.publish(topic(self._gateway), _encode(message)):
+                if not self._publish(message):
                     break  # the connection is gone: the next sync says where to go on
             if messages and not isinstance(messages[0], SyncRequest):
                 self._work.set()  # perhaps there is more that fits into the window
@@ -94,7 +96,14 @@ class Forwarder:
                 await loop.run_in_executor(self._thread, self.sender.outbox.trim, now - self._keep)
             self._tell()
 
-    def _step(self, inbox: list[FromIngest], changed: bool) -> list[object]:
+    def _publish(self, message: SyncRequest | Envelope) -> bool:
+        if isinstance(message, SyncRequest):
+            return self._bus.publish(self._topics.sync(self._gateway), _encode(message))
+        stream, last = message.stream, message.last_seq
+        taken = partial(self._taken.append, (stream, last)) if self.sender.by_broker else None
+        return self._bus.publish(self._topics.ledger(self._gateway), _encode(message), on_taken=taken)
+
+    def _step(self, inbox: list[FromIngest], changed: bool) -> list[SyncRequest | Envelope]:
         now = self._monotonic()
         if changed:
             self.sender.disconnected()
@@ -102,7 +111,9 @@ class Forwarder:
                 self.sender.connected(now)
         for message in inbox:
             self.sender.receive(message, now)
-        return list(self.sender.poll(now))
+        while self._taken:
+            self.sender.acknowledged(*self._taken.popleft(), now)
+        return self.sender.poll(now)
 
     def _tell(self) -> None:
         """Once for each change: another store, a problem of ingest, a fork."""

@@ -46,7 +46,7 @@ class Collect:
         self.outbox = outbox
         topics = Topics(config.bus.root)
         self.thread = ThreadPoolExecutor(1, "outbox")
-        self.sender = Sender(outbox, plan.gateway.id)
+        self.sender = Sender(outbox, plan.gateway.id, by_broker=config.bus.confirm == "broker")
         self.forwarder = Forwarder(
             bus, topics, plan.gateway.id, self.sender, self.thread, keep_confirmed=config.outbox.keep_confirmed
         )
@@ -90,6 +90,8 @@ class Collect:
         self._announce()
         await self.recorder.commit()
         log.info("collecting %d signals of %d devices", len(self.plan.signals), len(self.plan.devices))
+        if self.sender.by_broker:
+            log.warning("bus.confirm is broker: not exactly once; what the broker loses is a gap")
         try:
             await together(self._links(), self._heartbeat(), self.recorder.run(), self.forwarder.run(), self.bus.run())
         finally:

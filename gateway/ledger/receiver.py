@@ -163,10 +163,11 @@ class Receiver:
         return wanted
 
     def nudge(self, now: float) -> None:
-        """Called from time to time: a hole that is still there is asked for again."""
+        """Called from time to time: a hole that is still there, or what an outbox holds and does not send, is asked for."""
         for stream_id, stream in self._streams.items():
-            if stream.ahead and min(stream.ahead) > stream.seq + 1:
+            if min(stream.ahead, default=stream.high) > stream.seq + (1 if stream.ahead else 0):
                 self._want(stream_id, stream, now)
+                return
 
     def take(self, most_rows: int, at: int) -> list[Step]:
         """The steps that may be written now, in order, until about so many readings are together. The watermarks move with them."""

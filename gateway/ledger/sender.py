@@ -50,9 +50,17 @@ class Sender:
     """See the module. Times are seconds of one steady clock."""
 
     def __init__(
-        self, outbox: Outbox, gateway: str, *, window_messages: int = WINDOW_MESSAGES, window_bytes: int = WINDOW_BYTES
+        self,
+        outbox: Outbox,
+        gateway: str,
+        *,
+        window_messages: int = WINDOW_MESSAGES,
+        window_bytes: int = WINDOW_BYTES,
+        by_broker: bool = False,
     ) -> None:
         self.outbox = outbox
+        self.by_broker = by_broker
+        """The broker's acknowledgement frees the outbox (`bus.confirm: broker`): not exactly once, since brokers lose messages."""
         self.gateway = gateway
         self.numbers = Numbers()
         self.other_store: str | None = None
@@ -104,18 +112,26 @@ class Sender:
         if self._nonce is None and self._ingest is None:
             self._nonce = uuid.uuid4().hex
             self._asked_at = -SYNC_RETRY
-        if self._nonce is not None:
-            if now - self._asked_at < SYNC_RETRY:
-                return []
+        if self._nonce is None:
+            return list(self._next(now))
+        asked: list[SyncRequest | Envelope] = []
+        if now - self._asked_at >= SYNC_RETRY:
             self._asked_at = now
             self.numbers.syncs += 1
             held = [Held(s.id, s.low, s.high, s.confirmed) for s in self.outbox.streams()]
-            return [SyncRequest(VERSION, self.gateway, self._nonce, self.outbox.store, held)]
-        return list(self._next(now))
+            asked = [SyncRequest(VERSION, self.gateway, self._nonce, self.outbox.store, held)]
+        return [*asked, *self._next(now)] if self.by_broker else asked
+
+    def acknowledged(self, stream_id: str, last_seq: int, now: float) -> None:
+        """The broker has taken this message. Means something only with `by_broker`."""
+        stream = self.outbox.stream(stream_id)
+        if self.by_broker and stream is not None and last_seq > stream.confirmed:
+            self._heard_at = now
+            self.outbox.set_confirmed(stream_id, last_seq, now)
 
     def _next(self, now: float) -> list[Envelope]:
         for stream in self.outbox.streams():
-            if stream.drained:
+            if stream.drained and self._cursor.get(stream.id, stream.high + 1) > stream.high:
                 continue
             flying = self._in_flight.setdefault(stream.id, [])
             while flying and flying[0][0] <= stream.confirmed:
@@ -147,6 +163,8 @@ class Sender:
     def _ask_again(self, now: float) -> None:
         self._nonce, self._ingest = uuid.uuid4().hex, None
         self._asked_at = now - SYNC_RETRY
+        if self.by_broker:
+            return
         self._cursor.clear()
         self._in_flight.clear()
 
@@ -158,7 +176,10 @@ class Sender:
             if self._nonce is not None and message.nonce == self._nonce and self._is_ours(message.store):
                 if self.outbox.store is None:
                     self.outbox.pin(message.store)
-                self._answered(message, now)
+                if self.by_broker:
+                    self._nonce, self._ingest = None, message.ingest
+                else:
+                    self._answered(message, now)
             return
         if not self._connected or message.store != self.outbox.store:
             return
@@ -172,7 +193,7 @@ class Sender:
         elif isinstance(message, Confirmed):
             self.problem = ""
             stream = self.outbox.stream(message.mark.stream)
-            if stream is not None and message.mark.seq > stream.confirmed:
+            if not self.by_broker and stream is not None and message.mark.seq > stream.confirmed:
                 self._heard_at = now
                 self.outbox.set_confirmed(stream.id, message.mark.seq, now)
         elif isinstance(message, Replay):

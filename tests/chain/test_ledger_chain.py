@@ -174,3 +174,22 @@ async def test_another_store_gets_nothing(tmp_path: Path, mosquitto_factory: Cal
         await eventually_async(lambda: collector.outbox.streams()[-1].drained, 20)
     await collector.stop()
     assert stored(tmp_path / "a") == [1.0, 2.0]
+
+
+async def test_confirmed_by_the_broker_is_not_exactly_once_but_stores_what_arrives(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    """`bus.confirm: broker`: the broker's acknowledgement frees the outbox, whether or not anybody ingests."""
+    options = BusOptions(port=mosquitto.port)
+    collector = Collector(tmp_path, options)
+    collector.start()
+    collector.sender.by_broker = True
+    for number in range(20):
+        await collector.put(number)
+    await eventually_async(lambda: collector.outbox.streams()[-1].high and collector.outbox.streams()[-1].drained, 20)
+    async with ingesting(tmp_path, options):
+        for number in range(20, 40):
+            await collector.put(number)
+        # what the broker took before anybody listened is still in the outbox and comes by replay
+        await eventually_async(lambda: stored_quietly(tmp_path) == [float(i) for i in range(40)], 30)
+    await collector.stop()

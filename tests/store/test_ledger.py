@@ -24,6 +24,7 @@ Read = Callable[..., list[Reading]]
 
 def run_sql(target: Target, *statements: str) -> None:
     """Change the database behind the store's back."""
+    target.altered = True
     engine = make_engine(place_of(target.settings, target.folder), writer=True)
     with engine.begin() as connection:
         for statement in statements:

@@ -90,6 +90,7 @@ def test_the_newest_revision_is_the_one_that_the_code_expects() -> None:
 
 def test_a_newer_schema_is_refused(target: Target) -> None:
     target.open_writer()
+    target.altered = True
     engine = make_engine(place_of(target.settings, target.folder), writer=True)
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))

@@ -142,3 +142,8 @@ def test_the_part_that_speaks_to_the_scale_has_about_thirty_lines() -> None:
     source = SOURCE.read_text(encoding="utf-8")
     part = source.split("thirty lines that speak to the scale\n")[1].split("# -----")[0]
     assert 28 <= sum(bool(line.strip()) for line in part.splitlines()) <= 34
+
+
+def test_the_page_shows_the_example_as_it_is() -> None:
+    page = (DOCS / "writing-an-adapter.md").read_text(encoding="utf-8")
+    assert f"```python\n{SOURCE.read_text(encoding='utf-8')}```" in page

@@ -49,6 +49,10 @@ class Catalog:
         for name in self.ordered:
             number = self.by_name[name]
             self.signals_of.setdefault(self.signals[number].device, []).append(number)
+        self.devices_of: dict[str, list[str]] = {}
+        for device in sorted(self.devices):
+            if not self.devices[device].retired:
+                self.devices_of.setdefault(self.devices[device].asset, []).append(device)
         self.children: dict[str | None, list[str]] = {}
         for asset in self.assets.values():
             self.children.setdefault(self._parent(asset), []).append(asset.id)
@@ -56,13 +60,13 @@ class Catalog:
 
     def _parent(self, asset: AssetRecord) -> str | None:
         """None for a root, for an asset whose parent is unknown, and for one that is its own ancestor."""
-        seen = {asset.id}
-        above = asset.parent
-        while above is not None:
-            if above in seen or above not in self.assets:
-                return None if above in seen or above == asset.parent else asset.parent
+        above, seen = asset.parent, set[str]()
+        while above is not None and above not in seen:
+            if above == asset.id or (above == asset.parent and above not in self.assets):
+                return None
             seen.add(above)
-            above = self.assets[above].parent
+            known = self.assets.get(above)
+            above = None if known is None else known.parent
         return asset.parent
 
     def path(self, asset: str) -> list[str]:

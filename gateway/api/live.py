@@ -20,6 +20,7 @@ import msgspec
 
 from gateway.api.catalog import EMPTY, Catalog
 from gateway.api.reasons import COLLECTOR_SILENT, NEVER_HEARD, RETIRED
+from gateway.api.shapes import DeviceState
 from gateway.bus.topics import Topics
 from gateway.ledger.steps import StoreError, StoreWeatherError
 from gateway.store.records import AssetRecord, DeviceRecord, SignalRecord, Snapshot, StreamRecord
@@ -128,7 +129,7 @@ class Listener(Protocol):
 class DeviceView:
     """How a device is: `connected`, `disconnected`, `unknown` or `retired`; `since` in µs where that is known."""
 
-    state: str
+    state: DeviceState
     reason: str = ""
     since: int | None = None
 

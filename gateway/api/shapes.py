@@ -295,6 +295,12 @@ class History(msgspec.Struct, frozen=True):
     next: Next = None
 
 
+BucketNumber = Annotated[
+    float | Literal["NaN", "Infinity", "-Infinity"] | None,
+    msgspec.Meta(description="A text only when it is beyond what a float64 holds."),
+]
+
+
 class Bucket(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the signal did in [start, end): readings by quality, and numbers of those that are not bad.
 
@@ -313,8 +319,8 @@ class Bucket(msgspec.Struct, frozen=True, omit_defaults=True):
     first_ts: Time | None = None
     last: float | None = None
     last_ts: Time | None = None
-    sum: float | None = None
-    average: float | None = None
+    sum: BucketNumber = None
+    average: BucketNumber = None
     local: Annotated[str | None, msgspec.Meta(description="`start` in the time zone that was asked for.")] = None
 
 

@@ -44,6 +44,8 @@ def configure(role: str, level: str = "info") -> None:
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # it warns of every answer that comes after the request was given up, as at each stop
+    logging.getLogger("asyncua.client.ua_client.UASocketProtocol").setLevel(logging.ERROR)
     structlog.configure(
         processors=[*shared, add_role, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

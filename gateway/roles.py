@@ -110,8 +110,9 @@ def data_dir_of(config: Config) -> Path:
 
 def _when_input_closes(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
     def wait() -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while sys.stdin.buffer.read(4096):
+        # the descriptor itself: a daemon thread inside sys.stdin would hold its lock when Python ends
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
                 pass
         with contextlib.suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(stop)

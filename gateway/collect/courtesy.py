@@ -22,6 +22,9 @@ from schemas.times import to_rfc3339
 
 _json = msgspec.json.Encoder()
 _FLAGS: dict[int, list[str]] = {}
+_NO_FLAGS: list[str] = []
+_AS_THEY_ARE = frozenset({int, bool, str})
+_HUGE = math.inf
 
 
 def flag_names(flags: int) -> list[str]:
@@ -60,6 +63,27 @@ class Courtesy:
         """Publishes durable readings of one device."""
         if not self._enabled or not self._bus.connected:
             return
+        quick = item.status is None and item.flags is None and item.n is None and item.extra is None
+        message = wire.Readings(self._gateway, item.device, self._quick(item) if quick else self._full(item))
+        self._bus.publish(self._topics.readings(item.device), _json.encode(message), qos=0)
+
+    def _quick(self, item: Readings) -> list[wire.Reading]:
+        """Good readings with nothing beside their values: nearly all there are."""
+        units, out, reading = self._units, [], wire.Reading
+        last, text = item.ts[0], to_rfc3339(item.ts[0])
+        for point, ts, value in zip(item.points, item.ts, item.values, strict=True):
+            if ts != last:  # an answer of a polled device has one time
+                last, text = ts, to_rfc3339(ts)
+            if value.__class__ is float:
+                if not -_HUGE < value < _HUGE:  # NaN is neither
+                    value = json_value(value)
+            elif value.__class__ not in _AS_THEY_ARE:
+                value = json_value(value)
+            name, unit = units[point]
+            out.append(reading(name, text, value, 0, 0, "good", unit, _NO_FLAGS))
+        return out
+
+    def _full(self, item: Readings) -> list[wire.Reading]:
         out = []
         for row, point in enumerate(item.points):
             name, unit = self._units[point]
@@ -74,8 +98,7 @@ class Courtesy:
                     json_value(extra.raw) if extra is not None else None,
                 )
             )  # fmt: skip
-        message = wire.Readings(self._gateway, item.device, out)
-        self._bus.publish(self._topics.readings(item.device), _json.encode(message), qos=0)
+        return out
 
     def events(self, events: Iterable[wire.Event]) -> None:
         """Publishes durable events."""

@@ -1,0 +1,88 @@
+"""Courtesy topics: the quick way of plain readings says what the full one says."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.bus.client import Bus, BusOptions
+from gateway.bus.topics import Topics
+from gateway.collect.courtesy import Courtesy
+from gateway.collect.items import Readings
+from gateway.config.models import GatewaySettings
+from gateway.config.plan import Plan, PlannedLink
+from schemas import wire
+from schemas.times import to_rfc3339
+from tests.collect.plans import planned
+
+T0 = 1_800_000_000_999_999
+
+
+class OpenBus(Bus):
+    """Always connected; keeps what is published."""
+
+    def __init__(self) -> None:
+        super().__init__(BusOptions())
+        self.sent: list[tuple[str, bytes]] = []
+
+    @property
+    def connected(self) -> bool:
+        return True
+
+    def publish(self, topic: str, payload: bytes, **_options: Any) -> bool:
+        self.sent.append((topic, payload))
+        return True
+
+
+def published(item: Readings) -> wire.Readings:
+    device = planned([{"name": f"s{i}", "type": "float64", "unit": "Cel"} for i in range(8)])
+    device = replace(device, signals=tuple(replace(s, index=i) for i, s in enumerate(device.signals)))
+    plan = Plan(GatewaySettings(id="gw"), (PlannedLink("link", "fake", None, None, (device,)),))
+    bus = OpenBus()
+    Courtesy(bus, Topics(), plan, enabled=True).readings(item)
+    ((topic, payload),) = bus.sent
+    assert topic == "guantong/v1/readings/d"
+    return msgspec.json.decode(payload, type=wire.Readings)
+
+
+VALUES: list[Any] = [1, 1.5, True, None, "油温", math.nan, -math.inf, [1.0, math.nan], b"\x01", 2**60]
+
+
+@pytest.mark.parametrize("column", ["status", "flags", "n"])
+def test_the_quick_way_equals_the_full_one(column: str) -> None:
+    points, ts = [i % 8 for i in range(len(VALUES))], [T0 + i // 2 for i in range(len(VALUES))]
+    quick = Readings("d", "default", T0, points, ts, VALUES)
+    full = replace(quick)
+    setattr(full, column, [0] * len(VALUES))
+    assert published(quick) == published(full)
+
+
+def test_a_reading_says_what_it_is() -> None:
+    flags = wire.Flag.INITIAL | wire.Flag.RAW_KEPT
+    item = Readings(
+        "d", "default", T0, [1, 2], [T0, T0 + 1], [20.5, None], [0, 0x80050000], [0, flags], [0, 3],
+        {1: wire.Extra(T0 - 5, "NaN?")},
+    )  # fmt: skip
+    good, bad = published(item).readings
+    assert (good.signal, good.ts, good.value, good.unit) == ("s1", "2027-01-15T08:00:00.999999Z", 20.5, "Cel")
+    assert (bad.ts, bad.value, bad.quality, bad.n) == ("2027-01-15T08:00:01.000000Z", None, "bad", 3)
+    assert (bad.flags, bad.source_ts, bad.raw) == (["initial", "raw_kept"], "2027-01-15T08:00:00.999994Z", "NaN?")
+
+
+@given(st.datetimes(timezones=st.just(dt.UTC)))
+def test_times_have_six_decimals_and_a_year_of_four_digits(when: dt.datetime) -> None:
+    us = (when - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    assert to_rfc3339(us) == when.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+@pytest.mark.parametrize("us", [-62_135_596_800_000_001, 253_402_300_800_000_000])
+def test_no_time_outside_the_years_1_to_9999(us: int) -> None:
+    with pytest.raises(OverflowError):
+        to_rfc3339(us)

@@ -138,6 +138,7 @@ class Normaliser:
         self._down = False
         self._pending: dict[int, _Row] = {}
         self._due: dict[int, int] = {}
+        # First point of an answer -> its points, its raw values, and the time (µs) until which an equal one is unchanged.
         self._blocks: dict[int, tuple[Sequence[int], Sequence[Any], int]] = {}
         self._oversize: dict[int, Gap] = {}
         self._told: dict[int, int] = {}
@@ -195,13 +196,15 @@ class Normaliser:
         points, values, received = samples.points, samples.values, samples.received
         plain = samples.status is None and samples.flags is None
         block = self._blocks.get(points[0])
-        if block is not None and plain and received < block[2] and block[1] == values and block[0] == points:
+        if block is None or block[0] != points:
+            self._forget_blocks(points)
+        elif plain and received < block[2] and block[1] == values:
             return
         statuses, flagged = samples.status or repeat(0), samples.flags or repeat(0)
         first, state = self._first, self._state
         quick, low, high, convert, deadband = self._quick, self._low, self._high, self._convert, self._deadband
         last_value, last_status, last_ts, last_n = state.value, state.status, state.ts, state.n
-        silence, every, due, index = self._silence, self._every, self._due, self._index
+        silence, every, due, pending, index = self._silence, self._every, self._due, self._pending, self._index
         out_points, out_values, out_ts = rows.points, rows.values, rows.ts
         unsynced = self.unsynced
         raw: Any
@@ -221,18 +224,24 @@ class Normaliser:
                 last_value[p], last_status[p], last_ts[p], last_n[p] = value, 0, received, 0
                 if p in silence:
                     due[p] = received + silence[p]
+                    pending.pop(p, None)
                 out_points.append(index[p])
                 out_values.append(value)
                 out_ts.append(received)
             else:
                 plain = False
                 self._full(p, raw, status, flags, None, samples, rows)
+        soonest = 0
         if plain and every.isdisjoint(point - first for point in points):
             quiet = [point - first for point in points if point - first in silence]
             soonest = min((due.get(p, received) for p in quiet), default=2**63)
-            self._blocks[points[0]] = (points, values, soonest)
-        else:
-            self._blocks.pop(points[0], None)
+        self._blocks[points[0]] = (points, values, soonest)
+
+    def _forget_blocks(self, points: Sequence[int]) -> None:
+        """Answers that hold some of these points, but not just these, say no more what is unchanged."""
+        mine = set(points)
+        for key in [key for key, block in self._blocks.items() if not mine.isdisjoint(block[0])]:
+            del self._blocks[key]
 
     def _feed_stamped(self, samples: Samples, stamps: Sequence[int | None], rows: _Rows) -> None:
         """Samples with times of their own."""

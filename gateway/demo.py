@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway import __version__
+from gateway.api.reasons import explain
 from gateway.parent import Parent, Work, keep
 
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
@@ -56,13 +57,13 @@ class Numbers:
 _TEXTS = {
     "en": {
         "docs": "docs", "topics": "topics", "data": "data", "log": "log", "try": "To copy, in another terminal:",
-        "device": "DEVICE", "state": "STATE", "rate": "READINGS/S", "reason": "REASON", "rows": "rows stored", "lag": "lag",
+        "device": "DEVICE", "state": "STATE", "rate": "READINGS/S", "reason": "REASON", "rows": "rows stored since the start", "lag": "lag",
         "waiting": "in the outbox", "readings": "readings", "stop": "Ctrl-C stops everything.", "starting": "starting", "up": "up",
         "processes": "processes", "stopping": "stopping…", "stopped": "stopped; a second start goes on from here",
     },
     "zh": {
         "docs": "文档", "topics": "主题", "data": "数据目录", "log": "日志", "try": "可在另一个终端复制执行：",
-        "device": "设备", "state": "状态", "rate": "读数/秒", "reason": "原因", "rows": "已存储行数", "lag": "延迟",
+        "device": "设备", "state": "状态", "rate": "读数/秒", "reason": "原因", "rows": "本次已存储行数", "lag": "延迟",
         "waiting": "发件箱待确认", "readings": "读数", "stop": "按 Ctrl-C 停止全部进程。", "starting": "启动中", "up": "已运行",
         "processes": "进程", "stopping": "正在停止…", "stopped": "已停止；再次启动会接着运行",
     },
@@ -157,7 +158,7 @@ def screen(
     for device in settings.devices:
         state, reason = numbers.states.get(device, ("starting", ""))
         rate = f"{numbers.rates.get(device, 0.0):.1f}"
-        line = _columns(device, state, rate, reason)
+        line = _columns(device, state, rate, reason_text(reason, settings.language))
         lines.append(paint(line[: max(width, 20)], _COLOUR.get(state, "")))
     running = "  ".join(f"{k.child.name} {paint(k.state, _COLOUR.get(k.state, ''))}" for k in parent.kept)
     lines += [
@@ -167,6 +168,11 @@ def screen(
         f"{t['processes']}: {running}",
     ]
     return lines
+
+
+def reason_text(reason: str, language: str) -> str:
+    """A short word of a reason as a sentence; what is no such word stays as it is."""
+    return explain(reason).text.get("zh" if language == "zh" else "en") if reason else ""
 
 
 def commands(settings: Settings) -> list[str]:

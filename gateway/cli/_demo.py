@@ -24,6 +24,9 @@ def start_demo(
     directory: Path, api_port: int, mqtt_port: int, speed: float, base_port: int, plain: bool, language: str | None
 ) -> int:
     """Starts everything; returns the exit code. Says which port is taken, and by which option it moves."""
+    language = language or ("zh" if chinese() else "en")
+    if language not in ("zh", "en"):
+        fail(f"--language {language!r}: write zh or en", 2)
     wanted = [(api_port, "--api-port"), (mqtt_port, "--mqtt-port")]
     wanted += [(base_port + offset, "--base-port") for offset in _SIMULATOR_OFFSETS]
     for port, option in wanted:
@@ -58,13 +61,13 @@ def start_demo(
     ]  # fmt: skip
     work = Work([Child("simulators", simulators), *gateway_children(config, config_file)], str(log))
     settings = Settings(
-        directory=os.path.relpath(directory),
-        log=os.path.relpath(log),
+        directory=_short(directory),
+        log=_short(log),
         api=f"http://127.0.0.1:{api_port}",
         mqtt=f"127.0.0.1:{mqtt_port}",
         collect_metrics=ports[0],
         ingest_metrics=ports[1],
-        language=(language or ("zh" if chinese() else "en"))[:2] if (language or "zh")[:2] in ("zh", "en") else "en",
+        language=language,
         plain=plain,
         devices=[device.id for link in config.links for device in link.devices],
     )
@@ -76,6 +79,12 @@ def _config(base_port: int) -> str:
     for offset in _SIMULATOR_OFFSETS:
         text = text.replace(str(48400 + offset), str(base_port + offset))
     return text
+
+
+def _short(path: Path) -> str:
+    """The path as one would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def _log_file(directory: Path) -> Path:

@@ -278,8 +278,11 @@ class LinkHost:
         self._changed()
 
     async def _down(self, device: _Device, at: int, reason: str, fix_en: str, fix_zh: str) -> None:
+        other = device.up is False and reason != device.reason
         device.reason, device.fix_en, device.fix_zh = reason, fix_en, fix_zh
-        if device.up is not False:
+        if other:  # still the same outage, seen from nearer
+            await self._sink.put(Link(device.plan.id, False, at, reason))
+        elif device.up is not False:
             device.up, device.since = False, at
             device.normaliser.down()
             for group, done in device.done.items():
@@ -300,4 +303,10 @@ def _judge(error: Exception) -> Trouble:
         return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, retry="seldom")
     if isinstance(error, AdapterError):
         return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, retry="never")
-    return Trouble("adapter_failed", f"{type(error).__name__}: {error}", "Report this to the adapter's author.", "请联系适配器作者。", bug=True)
+    return Trouble(
+        "adapter_failed",
+        f"{type(error).__name__}: {error}",
+        "Report this to the adapter's author.",
+        "请联系适配器作者。",
+        bug=True,
+    )

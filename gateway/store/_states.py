@@ -12,7 +12,7 @@ from schemas.wire import Done, Link
 
 
 def store_link(connection: sa.Connection, link: Link) -> None:
-    """A down opens an interval unless one is open; an up closes it, whichever stream opened it (rule 15)."""
+    """A down opens an interval, or gives the open one its newer reason; an up closes it, whichever stream opened it (rule 15)."""
     interval = t.connection.c
     open_one = connection.execute(
         sa.select(interval.id, interval.from_ts).where(interval.device == link.device, interval.to_ts.is_(None))
@@ -23,6 +23,8 @@ def store_link(connection: sa.Connection, link: Link) -> None:
     elif not link.up and open_one is None:
         row = {"device": link.device, "from_ts": link.at, "to_ts": None, "reason": text(link.reason)}
         connection.execute(t.connection.insert(), row)
+    elif open_one is not None:
+        connection.execute(t.connection.update().where(interval.id == open_one.id).values(reason=text(link.reason)))
 
 
 def store_progress(connection: sa.Connection, stream: str, at: int, done: Iterable[Done]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.api.keys import Role
 from gateway.cli._output import fail, say, show
 from gateway.cli.app import ConfigOption, JsonOption, app, load
 
@@ -20,7 +21,7 @@ app.add_typer(key_app, name="key")
 @key_app.command(epilog="Example: guantong key add mes --role viewer")
 def add(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
-    role: Annotated[str, typer.Option(help="viewer, operator, engineer or admin.")] = "viewer",
+    role: Annotated[Role, typer.Option(help="What it may do; only reading so far.")] = "viewer",
     config: ConfigOption = None,
 ) -> None:
     """Make a key and show it, once."""

@@ -54,6 +54,8 @@ class _Device:
         self.moved: set[str] = set()
         self.open: dict[str, int] = {}
         """Group -> where the gap of the present or last outage began."""
+        self.covered: dict[str, int] = {}
+        """Group -> since when nothing of it is missed in this connection (µs): it is complete up to a time only from then on."""
         self.troubles: dict[str, str] = {}
         self.clauses = {clause.name: clause for clause in plan.events}
         self.groups = {
@@ -223,7 +225,8 @@ class LinkHost:
             await self._sink.put(readings, ack)
         elif ack is not None:
             ack()  # nothing new in it: what it repeats is stored, or will be sent again with its own token
-        if samples.complete_to is not None:
+        covered = device.covered.setdefault(samples.group, samples.received)
+        if samples.complete_to is not None and samples.complete_to >= covered:
             await self._complete(device, samples.group, samples.complete_to)
 
     async def _complete(self, device: _Device, group: str, complete_to: int) -> None:
@@ -287,6 +290,7 @@ class LinkHost:
             device.normaliser.down()
             for group, done in device.done.items():
                 device.open.setdefault(group, done)
+            device.covered.clear()
             device.troubles.clear()
             await self._sink.put(Link(device.plan.id, False, at, reason))
         self._changed()

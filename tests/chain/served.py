@@ -250,11 +250,17 @@ def _event(subject: Subject, clauses: Mapping[str, Any], record: Mapping[str, An
 
 def _modbus(subject: Subject, signals: dict[str, SignalTruth], records: Iterable[dict[str, Any]]) -> None:
     entries = {entry.name: entry for entry in MAPS[subject.profile]}
-    wanted = [(signal, entries[signal["name"]]) for signal in profile(subject.profile)["signals"]]
+    wanted: dict[str, list[tuple[Mapping[str, Any], MapEntry]]] = defaultdict(list)
+    owner: dict[tuple[int, int], str] = {}
+    for signal in profile(subject.profile)["signals"]:
+        entry, group = entries[signal["name"]], signals[signal["name"]].group
+        wanted[group].append((signal, entry))
+        owner[_FUNCTIONS[entry.table], entry.address] = group
     for record in _answers(records):
         if record["unit"] != subject.unit:
             continue
-        for signal, entry in wanted:
+        # A read begins with a value of the group that it is for; what it reads along of another group's is nobody's reading.
+        for signal, entry in wanted[owner[record["function"], record["address"]]]:
             place = entry.address - record["address"]
             if _FUNCTIONS[entry.table] == record["function"] and 0 <= place <= record["count"] - width(entry):
                 signals[signal["name"]].served.append(_modbus_value(signal, entry, record, place))

@@ -33,6 +33,10 @@ FIRST_PAUSE, LONGEST_PAUSE, AUTH_PAUSE = 0.2, 15.0, 30.0
 COURTESY_QUEUE = 1000
 """Messages on their way to the broker above which courtesy messages (QoS 0) are dropped."""
 _RECEIVE_MAXIMUM = 1000
+_USUAL_LARGEST = 4 * MAX_MESSAGE
+"""Largest packet, in bytes, that a broker is expected to take when it does not say (only MQTT 5 can): the embedded one does."""
+_HEADROOM = 1024
+"""What topic and headers may add to a payload."""
 
 Handler = Callable[[str, bytes], None]
 
@@ -108,6 +112,7 @@ class _Session:
     inbox: deque[tuple[str, bytes]] = field(default_factory=deque)
     woken: bool = False
     queued: int = 0
+    largest: int = _USUAL_LARGEST
     taken: dict[int, Callable[[], None]] = field(default_factory=dict)
 
 
@@ -122,6 +127,7 @@ class Bus:
         self.on_disconnected: list[Callable[[], None]] = []
         self._handlers: list[tuple[str, Handler]] = []
         self._session: _Session | None = None
+        self._too_large: set[str] = set()
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
         """`handler(topic, payload)` for each message on this filter (QoS 1), in every connection from now on."""
@@ -141,7 +147,8 @@ class Bus:
         retain: bool = False,
         on_taken: Callable[[], None] | None = None,
     ) -> bool:
-        """Hands a message to the connection. False when there is none, or (QoS 0) when the broker does not keep up.
+        """Hands a message to the connection. False when there is none, or (QoS 0) when the broker does not keep up, or when
+        the message is larger than the broker takes: it would cut the connection.
 
         `on_taken` is called in the loop when the broker has acknowledged a QoS 1 message; never after the connection was lost.
         """
@@ -150,6 +157,9 @@ class Bus:
             return False
         if qos == 0 and session.queued > COURTESY_QUEUE:
             self.numbers.dropped += 1
+            return False
+        if len(payload) + len(topic) > session.largest - _HEADROOM:
+            self._tell_too_large(topic, len(payload), session.largest)
             return False
         session.queued += 1
         info = session.client.publish(topic, payload, qos=qos, retain=retain)
@@ -160,6 +170,13 @@ class Bus:
         if on_taken is not None:
             session.taken[info.mid] = on_taken
         return True
+
+    def _tell_too_large(self, topic: str, size: int, largest: int) -> None:
+        """Counted each time, told once for each topic."""
+        self.numbers.refused += 1
+        if topic not in self._too_large:
+            self._too_large.add(topic)
+            log.warning("%s: a message of %d bytes is not sent, the broker takes %d at most", topic, size, largest)
 
     # ------------------------------------------------------------------------------------------------- for ever
 
@@ -331,6 +348,8 @@ class Bus:
                 )
             )
             return
+        if largest is not None:
+            session.largest = largest
         for topic_filter, _ in self._handlers:
             _, mid = session.client.subscribe(topic_filter, qos=1)
             if mid is not None:

@@ -19,6 +19,7 @@ from gateway.config.plan import Plan, PlannedDevice
 from schemas import wire
 from schemas.status import quality
 from schemas.times import to_rfc3339
+from schemas.wire import MAX_MESSAGE
 
 _json = msgspec.json.Encoder()
 _FLAGS: dict[int, list[str]] = {}
@@ -64,8 +65,17 @@ class Courtesy:
         if not self._enabled or not self._bus.connected:
             return
         quick = item.status is None and item.flags is None and item.n is None and item.extra is None
-        message = wire.Readings(self._gateway, item.device, self._quick(item) if quick else self._full(item))
-        self._bus.publish(self._topics.readings(item.device), _json.encode(message), qos=0)
+        self._publish(item.device, self._quick(item) if quick else self._full(item))
+
+    def _publish(self, device: str, readings: list[wire.Reading]) -> None:
+        """In as many messages as it takes for each of them to be one that every broker takes."""
+        message = _json.encode(wire.Readings(self._gateway, device, readings))
+        if len(message) > MAX_MESSAGE and len(readings) > 1:
+            middle = len(readings) // 2
+            self._publish(device, readings[:middle])
+            self._publish(device, readings[middle:])
+        else:
+            self._bus.publish(self._topics.readings(device), message, qos=0)
 
     def _quick(self, item: Readings) -> list[wire.Reading]:
         """Good readings with nothing beside their values: nearly all there are."""

@@ -30,7 +30,8 @@ log = logging.getLogger("guantong.ingest")
 
 T = TypeVar("T")
 
-MOST_ROWS = 50_000
+MOST_ROWS = 6_000
+"""About so many readings in one transaction: what serve is told of it fits into a packet of 256 kB, which is what brokers take."""
 LEASE_TTL = 10.0
 HELLO_INTERVAL = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
@@ -318,6 +319,7 @@ class Ingest:
         owners = {step.stream: step.gateway for step in steps}
         for mark in applied.marks:
             self._tell(owners[mark.stream], Confirmed(VERSION, store.store_id, self.id, mark))
+        # one that is too large for the broker is not sent: serve sees the hole and reads the store
         self.bus.publish(self.topics.committed(store.store_id), _encode(applied.committed))
 
     def _note(self, problem: str) -> None:

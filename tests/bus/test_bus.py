@@ -82,6 +82,26 @@ async def test_messages_arrive_in_order_and_whole(broker: tuple[object, BusOptio
     assert got == sent
 
 
+async def test_a_message_that_the_broker_would_not_take_is_not_sent(
+    broker: tuple[object, BusOptions], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would cut the connection, and again with the next one."""
+    got: list[bytes] = []
+    reader, writer = Bus(broker[1]), Bus(broker[1])
+    reader.subscribe("guantong/v1/committed/+", lambda _topic, payload: got.append(payload))
+    async with running(reader), running(writer):
+        await eventually_async(lambda: reader.connected and writer.connected)
+        largest = 4 * MAX_MESSAGE
+        for _ in range(2):
+            assert not writer.publish("guantong/v1/committed/store", bytes(largest))
+        assert writer.publish("guantong/v1/committed/store", bytes(largest - 1100))
+        assert writer.publish("guantong/v1/committed/store", b"after")
+        await eventually_async(lambda: len(got) == 2)
+    assert [len(payload) for payload in got] == [largest - 1100, 5]
+    assert (writer.numbers.disconnects, writer.numbers.refused) == (1, 2)  # the one disconnect is the end of the test
+    assert caplog.text.count("is not sent") == 1
+
+
 async def test_a_killed_broker_is_survived(broker: tuple[object, BusOptions]) -> None:
     server, options = broker
     got: list[bytes] = []

@@ -41,13 +41,18 @@ class OpenBus(Bus):
         return True
 
 
-def published(item: Readings) -> wire.Readings:
-    device = planned([{"name": f"s{i}", "type": "float64", "unit": "Cel"} for i in range(8)])
+def messages(item: Readings, signals: int = 8) -> list[tuple[str, bytes]]:
+    """What is published of these readings of a device with so many signals."""
+    device = planned([{"name": f"s{i}", "type": "float64", "unit": "Cel"} for i in range(signals)])
     device = replace(device, signals=tuple(replace(s, index=i) for i, s in enumerate(device.signals)))
     plan = Plan(GatewaySettings(id="gw"), (PlannedLink("link", "fake", None, None, (device,)),))
     bus = OpenBus()
     Courtesy(bus, Topics(), plan, enabled=True).readings(item)
-    ((topic, payload),) = bus.sent
+    return bus.sent
+
+
+def published(item: Readings) -> wire.Readings:
+    ((topic, payload),) = messages(item)
     assert topic == "guantong/v1/readings/d"
     return msgspec.json.decode(payload, type=wire.Readings)
 
@@ -74,6 +79,15 @@ def test_a_reading_says_what_it_is() -> None:
     assert (good.signal, good.ts, good.value, good.unit) == ("s1", "2027-01-15T08:00:00.999999Z", 20.5, "Cel")
     assert (bad.ts, bad.value, bad.quality, bad.n) == ("2027-01-15T08:00:01.000000Z", None, "bad", 3)
     assert (bad.flags, bad.source_ts, bad.raw) == (["initial", "raw_kept"], "2027-01-15T08:00:00.999994Z", "NaN?")
+
+
+def test_many_readings_are_split_into_messages_that_brokers_take() -> None:
+    size = 5_000
+    item = Readings("d", "default", T0, list(range(size)), [T0] * size, [float(i) for i in range(size)])
+    sent = messages(item, size)
+    assert all(len(payload) <= wire.MAX_MESSAGE for _, payload in sent)
+    readings = [r for _, payload in sent for r in msgspec.json.decode(payload, type=wire.Readings).readings]
+    assert [r.value for r in readings] == item.values
 
 
 @given(st.datetimes(timezones=st.just(dt.UTC)))

@@ -227,7 +227,8 @@ class Live:
                 await asyncio.sleep(pause)
             elif not self._inbox:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._awake.wait(), min(1.0, self._poll))
+                    async with asyncio.timeout(min(1.0, self._poll)):  # not wait_for: 3.11's may swallow a cancellation
+                        await self._awake.wait()
             self._awake.clear()
 
     async def _ask(self, call: Callable[[], T]) -> T:

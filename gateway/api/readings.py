@@ -197,8 +197,10 @@ def completeness_of(api: Api, signal: SignalRecord, start: int | None, end: int 
     gaps = api.reader.gaps(start, end, signal=signal.id, limit=_MOST_GAPS + 1)
     lost = api.reader.connections(signal.device, start, end, limit=_MOST_GAPS + 1)
     known_to = api.live.seen.get(signal.device, {}).get(signal.group)
-    wanted = min(api.now(), api.now() if end is None else end)
-    settled = signal.retired or (known_to is not None and known_to >= wanted)
+    device = api.live.catalog.devices.get(signal.device)
+    settled = signal.retired or (known_to is not None and (end is None or known_to >= end))
+    if end is None and device is not None and not device.retired and api.live.is_quiet(device.gateway):
+        settled = False
     return shapes.Completeness(
         complete=not gaps and not lost and settled,
         known_to=time_of(known_to),

@@ -271,8 +271,8 @@ class Disconnected(msgspec.Struct, frozen=True):
 class Completeness(msgspec.Struct, frozen=True):
     """How complete the range is.
 
-    `complete` is true when nothing is missing and nothing more can arrive: no gap, no interval without connection, and everything up
-    to the end of the range (or up to now) is known. `known_to`: everything before it is stored.
+    `known_to`: everything up to then is stored. `complete` is true when nothing is missing: no gap, no interval without connection, and
+    the range ends before `known_to`. A range without an end is complete as far as `known_to`, unless the collector is silent.
     """
 
     complete: bool

@@ -178,7 +178,8 @@ class Client:
         if not self._queue and not self.is_over():
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), timeout)
+                async with asyncio.timeout(timeout):  # not wait_for: Python 3.11's may swallow a cancellation
+                    await self._news.wait()
             except TimeoutError:
                 return False, None
         if not self._queue or self.is_over():
@@ -272,7 +273,6 @@ class StreamResponse(Response):
     def __init__(self, streams: Streams, filter: Filter, address: str, resume: tuple[int, int] | None) -> None:
         self.status_code = 200
         self.background = None
-        self.body = b""
         self.init_headers(
             {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )

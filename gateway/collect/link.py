@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from dataclasses import replace
 
 from adapters.contract import (
@@ -24,19 +24,27 @@ from adapters.contract import (
     Samples,
     TransientError,
 )
+from gateway.collect import items
+from gateway.collect._device_events import wire_event
 from gateway.collect.items import DeviceStatus, Events, Gaps, Sink
 from gateway.collect.normalise import Normaliser
 from gateway.config.plan import PlannedDevice, PlannedLink
 from gateway.supervisor import Condition, Sleep, Supervised, Trouble
-from schemas.wire import Cause, Done, Event, Flag, Gap, Link, Progress, State
+from schemas.wire import Cause, Done, Gap, Link, Progress, State
 
 log = logging.getLogger("guantong.link")
 
 TICK = 1.0
 SILENT_IS_UP = 10.0
 """Seconds after which a device of a living link that has said nothing, and of which nothing was said, counts as up."""
-_EVENTS = uuid.UUID("6f6c7aa1-9a2f-5d0e-8a38-3f5e5a0c6f11")
-"""Namespace of event ids made from the device's own (RFC 9562, version 5)."""
+CONNECT_WITHIN = 60.0
+DISCONNECT_WITHIN = 3.0
+"""Seconds: the contract allows two; a plug-in that takes longer is left behind."""
+_FIX_EN, _FIX_ZH = "Report this to the adapter's author, with the log.", "请将日志反馈给适配器作者。"
+
+
+class SinkError(Exception):
+    """The sink failed: no trouble of the link, and the end of its host."""
 
 
 class _Device:
@@ -46,6 +54,8 @@ class _Device:
         self.plan = plan
         self.normaliser = Normaliser(plan)
         self.up: bool | None = None
+        self.declared = False
+        """True while the adapter has said on this connection that the device is gone: then only its word brings it back."""
         self.since = 0
         self.reason, self.fix_en, self.fix_zh = "", "", ""
         self.seen = 0
@@ -58,9 +68,11 @@ class _Device:
         """Group -> since when nothing of it is missed in this connection (µs): it is complete up to a time only from then on."""
         self.troubles: dict[str, str] = {}
         self.clauses = {clause.name: clause for clause in plan.events}
-        self.groups = {
+        self.groups: dict[str, list[int] | None] = {
             group: [s.index for s in plan.signals if s.group == group] for group in {s.group for s in plan.signals}
         }
+        if len(self.groups) == 1:
+            self.groups = dict.fromkeys(self.groups)  # no list of points: all of the device
 
 
 class LinkHost:
@@ -77,7 +89,8 @@ class LinkHost:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.link = link
-        self._sink, self._clock, self._on_status = sink, clock, on_status
+        self._sink, self._clock, self._on_status, self._sleep = sink, clock, on_status, sleep
+        self._dirty = False
         self._devices = {device.id: _Device(device) for device in link.devices}
         self._by_point = {s.point: s for d in link.devices for s in d.signals}
         self._told: dict[str, DeviceStatus] = {}
@@ -91,12 +104,21 @@ class LinkHost:
                 self._adapter = link.adapter(link.spec(clock))
             except ConfigError as error:
                 self._broken = error
+            except Exception as error:  # a third party's constructor may raise anything, and costs its own link only
+                log.exception("link %s: the adapter cannot be made", link.id)
+                self._broken = ConfigError(
+                    f"{type(error).__name__}: {error}", reason="adapter_failed", fix_en=_FIX_EN, fix_zh=_FIX_ZH
+                )
 
     # ---------------------------------------------------------------------------------------------------- for people
 
     def endpoint(self, device: str) -> str:
         """Where the device is, for people."""
-        return self._adapter.endpoint(device) if self._adapter is not None else ""
+        try:
+            return self._adapter.endpoint(device) if self._adapter is not None else ""
+        except Exception:  # only for people: a plug-in that fails at it may still read well
+            log.exception("link %s: no endpoint of %s", self.link.id, device)
+            return ""
 
     def counters(self) -> Counters:
         """The adapter's running totals."""
@@ -119,7 +141,13 @@ class LinkHost:
             state, reason = "degraded", f"{signal}: {problem}{more}"
         return DeviceStatus(name, state, device.since, reason, device.fix_en, device.fix_zh, troubles)
 
+    def clock_stepped(self) -> None:
+        """The gateway's own clock was set: what was observed of the devices' clocks against it says nothing any more."""
+        for device in self._devices.values():
+            device.normaliser.clock.restart()
+
     def _changed(self, _condition: Condition | None = None) -> None:
+        self._dirty = False
         for device in self._devices.values():
             status = self._status(device)
             before = self._told.get(status.device)
@@ -130,34 +158,81 @@ class LinkHost:
     # ------------------------------------------------------------------------------------------------------ for ever
 
     async def run(self) -> None:
-        """Until cancelled. Trouble of the link, of whatever kind, is a state and never an end."""
-        await self.supervised.run()
+        """Until cancelled; the adapter is then disconnected, and gaps that were still growing are told.
+
+        Trouble of the link, of whatever kind, is a state and never an end; only the sink's failure is raised, as SinkError.
+        """
+        try:
+            await self.supervised.run()
+        finally:
+            for device in self._devices.values():
+                device.normaliser.flush()
+                await self._besides(device)
 
     async def _once(self, up: Callable[[], None]) -> None:
         adapter = self._adapter
         if adapter is None:
             raise self._broken or ConfigError(f"link {self.link.id} has no adapter", reason="adapter_unknown")
-        ticker: asyncio.Task[None] | None = None
+        for device in self._devices.values():
+            device.declared = False
+        tasks: list[asyncio.Task[None]] = []
         try:
-            try:
+            await self._connect(adapter)
+            up()
+            tasks = [
+                asyncio.create_task(self._read(adapter)),
+                asyncio.create_task(self._tick(self._clock.monotonic())),
+            ]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            raise TransientError("the link ended without a reason", reason="link_ended")
+        except asyncio.CancelledError:
+            self.supervised.stopping()
+            await self._disconnect(adapter, tasks)
+            raise
+        except (
+            Exception
+        ) as error:  # a plug-in may raise anything; the devices are down all the same, and the supervisor tells
+            await self._disconnect(adapter, tasks)
+            if not isinstance(error, SinkError):
+                await self._all_down(error if isinstance(error, AdapterError) else None)
+            raise
+
+    async def _connect(self, adapter: Adapter) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
                 await adapter.connect()
-                up()
-                ticker = asyncio.create_task(self._tick(self._clock.monotonic()))
-                async for item in adapter.items():
-                    await self._take(adapter, item)
-                    if ticker.done():
-                        ticker.result()
-            finally:
-                if ticker is not None:
-                    ticker.cancel()
-                    await asyncio.gather(ticker, return_exceptions=True)
+        except TimeoutError:
+            raise TransientError(f"no connection within {CONNECT_WITHIN:g} s", reason="connect_timeout") from None
+
+    async def _read(self, adapter: Adapter) -> None:
+        iterator = adapter.items()
+        try:
+            async for item in iterator:
+                await self._take(adapter, item)
+        finally:
+            if isinstance(iterator, AsyncGenerator):
+                await iterator.aclose()
+
+    async def _disconnect(self, adapter: Adapter, tasks: list[asyncio.Task[None]]) -> None:
+        """Ends the tasks and the connection, whatever the adapter does meanwhile."""
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            async with asyncio.timeout(DISCONNECT_WITHIN):
                 await adapter.disconnect()
-        except AdapterError as error:
-            await self._all_down(error)
-            raise
-        except Exception:  # a plug-in may raise anything; the devices are down all the same, and the supervisor tells
-            await self._all_down(None)
-            raise
+        except TimeoutError:
+            log.warning("link %s: the adapter did not disconnect within %g s", self.link.id, DISCONNECT_WITHIN)
+        except Exception:  # the link is given up in any case, and why it was lost matters more
+            log.debug("link %s: disconnect", self.link.id, exc_info=True)
+
+    async def _put(self, item: items.Item, on_durable: Callable[[], None] | None = None) -> None:
+        try:
+            await self._sink.put(item, on_durable)
+        except Exception as error:  # whatever it is, it is not the link's
+            raise SinkError(f"{type(error).__name__}: {error}") from error
 
     async def _all_down(self, error: AdapterError | None) -> None:
         reason = error.reason if error is not None else "adapter_failed"
@@ -168,25 +243,27 @@ class LinkHost:
     async def _tick(self, began: float) -> None:
         """Once a second: progress, the longest silence, devices of which nothing was said."""
         while True:
-            await asyncio.sleep(TICK)
+            await self._sleep(TICK)
             await self._pass(began)
 
     async def _pass(self, began: float) -> None:
+        if self._dirty:
+            self._changed()
         now = self._clock.now()
         quiet = self._clock.monotonic() - began > SILENT_IS_UP
         done: list[Done] = []
         for device in self._devices.values():
             if device.up is not True:
-                if device.up is None and quiet:
+                if quiet and not device.declared:
                     await self._up(device, now)
                 continue
             for readings in device.normaliser.tick(now):
-                await self._sink.put(readings)
+                await self._put(readings)
             await self._besides(device)
             done += [Done(device.plan.id, group, device.done[group]) for group in device.moved]
             device.moved.clear()
         if done:
-            await self._sink.put(Progress(now, done))
+            await self._put(Progress(now, done))
 
     # ----------------------------------------------------------------------------------------------------- the items
 
@@ -198,6 +275,7 @@ class LinkHost:
             case DeviceEvent():
                 await self._event(adapter, device, item)
             case DeviceState():
+                device.declared = not item.up
                 if item.up:
                     await self._up(device, item.at)
                 else:
@@ -205,24 +283,25 @@ class LinkHost:
             case Lost():
                 points = None if item.points is None else [self._by_point[p].index for p in item.points]
                 gap = Gap(device.plan.id, points, item.start, item.end, item.cause, item.count, item.detail)
-                await self._sink.put(Gaps([gap]), _ack(adapter, item.token))
+                await self._put(Gaps([gap]), _ack(adapter, item.token))
             case PointTrouble():
                 name = self._by_point[item.point].signal.name
                 if item.problem is None:
                     device.troubles.pop(name, None)
                 else:
                     device.troubles[name] = item.problem
-                self._changed()
+                self._dirty = True  # told with the next tick: a thousand wrong addresses are one change
 
     async def _samples(self, adapter: Adapter, device: _Device, samples: Samples) -> None:
-        if device.up is not True:
-            await self._up(device, samples.received)
-        device.seen = max(device.seen, samples.received)
+        if _alive(samples):
+            if device.up is not True and not device.declared:
+                await self._up(device, samples.received)
+            device.seen = max(device.seen, samples.received)
         ack = _ack(adapter, samples.token)
         readings = device.normaliser.feed(samples) if samples.points else None
         await self._besides(device)
         if readings is not None:
-            await self._sink.put(readings, ack)
+            await self._put(readings, ack)
         elif ack is not None:
             ack()  # nothing new in it: what it repeats is stored, or will be sent again with its own token
         covered = device.covered.setdefault(samples.group, samples.received)
@@ -233,7 +312,7 @@ class LinkHost:
         start = device.open.pop(group, None)
         if start is not None and complete_to > start:
             gap = Gap(device.plan.id, device.groups.get(group), start, complete_to, Cause.DISCONNECTED.value)
-            await self._sink.put(Gaps([gap]))
+            await self._put(Gaps([gap]))
         if complete_to > device.done.get(group, 0):
             device.done[group] = complete_to
             device.moved.add(group)
@@ -241,32 +320,17 @@ class LinkHost:
     async def _besides(self, device: _Device) -> None:
         events, gaps = device.normaliser.take()
         if events:
-            await self._sink.put(Events(events))
+            await self._put(Events(events))
         if gaps:
-            await self._sink.put(Gaps(gaps))
+            await self._put(Gaps(gaps))
 
     async def _event(self, adapter: Adapter, device: _Device, event: DeviceEvent) -> None:
-        if device.up is not True:
+        if device.up is not True and not device.declared:
             await self._up(device, event.received)
         device.seen = max(device.seen, event.received)
         clause = device.clauses.get(event.clause)
-        own = f"{device.plan.id}:{event.event_id}"
-        wire = Event(
-            str(uuid.uuid5(_EVENTS, own) if event.event_id else uuid.uuid4()),
-            event.source_ts if event.source_ts is not None else event.received,
-            event.source_ts,
-            device.plan.asset,
-            device.plan.id,
-            event.clause,
-            clause.severity if clause is not None and clause.severity is not None else event.severity,
-            event.message,
-            event.message,
-            {**event.fields, "event_type": event.type} if event.type else dict(event.fields),
-            event.condition,
-            event.state,
-            (Flag.HISTORICAL if event.historical else 0) | (0 if event.source_ts is not None else Flag.NO_SOURCE_TIME),
-        )
-        await self._sink.put(Events([wire]), _ack(adapter, event.token))
+        stored = wire_event(device.plan, clause, event, device.normaliser, lambda: str(uuid.uuid4()))
+        await self._put(Events([stored]), _ack(adapter, event.token))
 
     # ------------------------------------------------------------------------------------------------ coming and going
 
@@ -277,14 +341,14 @@ class LinkHost:
         device.reason, device.fix_en, device.fix_zh = "", "", ""
         device.seen = max(device.seen, at)
         device.normaliser.up()
-        await self._sink.put(Link(device.plan.id, True, at))
+        await self._put(Link(device.plan.id, True, at))
         self._changed()
 
     async def _down(self, device: _Device, at: int, reason: str, fix_en: str, fix_zh: str) -> None:
         other = device.up is False and reason != device.reason
         device.reason, device.fix_en, device.fix_zh = reason, fix_en, fix_zh
         if other:  # still the same outage, seen from nearer
-            await self._sink.put(Link(device.plan.id, False, at, reason))
+            await self._put(Link(device.plan.id, False, at, reason))
         elif device.up is not False:
             device.up, device.since = False, at
             device.normaliser.down()
@@ -292,7 +356,7 @@ class LinkHost:
                 device.open.setdefault(group, done)
             device.covered.clear()
             device.troubles.clear()
-            await self._sink.put(Link(device.plan.id, False, at, reason))
+            await self._put(Link(device.plan.id, False, at, reason))
         self._changed()
 
 
@@ -300,17 +364,22 @@ def _ack(adapter: Adapter, token: Hashable | None) -> Callable[[], None] | None:
     return None if token is None else lambda: adapter.ack(token)
 
 
-def _judge(error: Exception) -> Trouble:
+def _alive(samples: Samples) -> bool:
+    """Whether samples prove that the device lives: they are complete up to some time, or one of them is not bad."""
+    if samples.complete_to is not None:
+        return True
+    return bool(samples.points) and (
+        samples.status is None or any(not status & 0x80000000 for status in samples.status)
+    )
+
+
+def _judge(error: Exception) -> Trouble | None:
+    if isinstance(error, SinkError):
+        return None
     if isinstance(error, TransientError):
         return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, after=error.retry_after)
     if isinstance(error, AuthError):
         return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, retry="seldom")
     if isinstance(error, AdapterError):
         return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, retry="never")
-    return Trouble(
-        "adapter_failed",
-        f"{type(error).__name__}: {error}",
-        "Report this to the adapter's author.",
-        "请联系适配器作者。",
-        bug=True,
-    )
+    return Trouble("adapter_failed", f"{type(error).__name__}: {error}", _FIX_EN, _FIX_ZH, bug=True)

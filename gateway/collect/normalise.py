@@ -420,7 +420,7 @@ class Normaliser:
                 source_ts=None,
                 asset=self._plan.asset,
                 device=self.device,
-                type="guantong/clock",
+                type="device_clock",
                 severity=100 if change.reason == "right" else 500,
                 message_zh=zh,
                 message_en=en,

@@ -132,6 +132,8 @@ class Collect:
         """The system clock was set: readings go on with the new time, and the history says where."""
         before = self.clock.now()
         self.clock.step()
+        for host in self.hosts:
+            host.clock_stepped()
         log.warning("the system clock was set by %+.3f s", drift)
         gateway = self.plan.gateway
         event = Event(

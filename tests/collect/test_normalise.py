@@ -376,7 +376,7 @@ def test_a_clock_that_is_off_gives_live_values_the_gateways_time_and_says_so_onc
     )
     assert past.ts == [T + ahead - 9]
     (event,), _ = feeder.normaliser.take()
-    assert (event.type, event.fields["clock"], event.fields["offset"]) == ("guantong/clock", "gateway", 600.0)
+    assert (event.type, event.fields["clock"], event.fields["offset"]) == ("device_clock", "gateway", 600.0)
     assert "+600.0" in event.message_en
     assert "+600.0" in event.message_zh
 

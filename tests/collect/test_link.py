@@ -1,0 +1,557 @@
+"""The host of a link, over an adapter that does what the test says, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Hashable
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import BaseModel
+
+from adapters.contract import (
+    AuthError,
+    ConfigError,
+    Counters,
+    DeviceEvent,
+    DeviceState,
+    LinkSpec,
+    Lost,
+    PointTrouble,
+    Samples,
+    TransientError,
+)
+from gateway.collect._device_events import event_id
+from gateway.collect.items import DeviceStatus, Events, Gaps, Item, Readings
+from gateway.collect.link import LinkHost, SinkError
+from gateway.config.plan import PlannedLink
+from schemas import status as codes
+from schemas.profile import EventClause
+from schemas.wire import Flag, Gap, Link, Progress
+from tests.collect.plans import FIRST, INDEX, Address, planned
+from tests.virtual_time import START, VirtualTime, settle
+
+S = 1_000_000
+
+
+class ScriptedAdapter:
+    """Gives what is put into `queue`: items; an exception is raised."""
+
+    protocol: ClassVar[str] = "fake"
+    LinkSettings: ClassVar[type[BaseModel]] = Address
+    DeviceSettings: ClassVar[type[BaseModel]] = Address
+    Address: ClassVar[type[BaseModel]] = Address
+    Rules: ClassVar[type[BaseModel]] = Address
+    made: ClassVar[list[ScriptedAdapter]] = []
+
+    def __init__(self, spec: LinkSpec) -> None:
+        self.spec = spec
+        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.refusals: list[Exception] = []
+        self.acked: list[Hashable] = []
+        self.connects = self.disconnects = 0
+        self.ended = False
+        self.made.append(self)
+
+    async def connect(self) -> None:
+        self.connects += 1
+        if self.refusals:
+            raise self.refusals.pop(0)
+
+    async def items(self) -> AsyncIterator[Any]:
+        self.ended = False
+        try:
+            while True:
+                item = await self.queue.get()
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            self.ended = True
+
+    def ack(self, token: Hashable) -> None:
+        self.acked.append(token)
+
+    async def disconnect(self) -> None:
+        self.disconnects += 1
+
+    def endpoint(self, device: str) -> str:
+        return f"fake://{device}"
+
+    def counters(self) -> Counters:
+        return Counters(requests=7)
+
+
+class ListSink:
+    """Keeps what it is given; `durable` makes it so. `hold` lets `put` wait."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.waiting: list[Callable[[], None]] = []
+        self.hold: asyncio.Event | None = None
+        self.error: Exception | None = None
+
+    async def put(self, item: Item, on_durable: Callable[[], None] | None = None) -> None:
+        if self.error is not None:
+            raise self.error
+        if self.hold is not None:
+            await self.hold.wait()
+        self.items.append(item)
+        if on_durable is not None:
+            self.waiting.append(on_durable)
+
+    def durable(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for call in waiting:
+            call()
+
+    def taken(self, kind: type) -> list[Any]:
+        return [item for item in self.items if isinstance(item, kind)]
+
+    def ups_and_downs(self) -> list[tuple[str, bool, float, str]]:
+        return [(i.device, i.up, (i.at - START) / S, i.reason) for i in self.taken(Link)]
+
+    def gaps(self) -> list[Gap]:
+        return [gap for item in self.taken(Gaps) for gap in item.gaps]
+
+
+class Rig:
+    def __init__(
+        self, *devices: Any, adapter: type | None = ScriptedAdapter, broken: ConfigError | None = None
+    ) -> None:
+        self.time = VirtualTime()
+        self.sink = ListSink()
+        self.told: list[DeviceStatus] = []
+        self.devices = devices or (planned([{"type": "int16"}, {"type": "int16", "group": "slow"}]),)
+        link = PlannedLink("link", "fake", adapter, Address() if adapter else None, self.devices, broken)
+        self.host = LinkHost(
+            link, self.sink, clock=self.time, on_status=self.told.append, sleep=self.time.sleep, chance=lambda: 0.5
+        )
+
+    @property
+    def adapter(self) -> ScriptedAdapter:
+        return ScriptedAdapter.made[-1]
+
+    def state(self, device: str = "d") -> str:
+        return next(s.state for s in self.host.statuses() if s.device == device)
+
+    async def give(self, *items: Any) -> None:
+        for item in items:
+            self.adapter.queue.put_nowait(item)
+        await settle()
+
+    async def poll(self, *values: Any, group: str = "default", first: int = 0, after: float = 1.0, **more: Any) -> None:
+        await self.time.advance(after)
+        points = range(FIRST + first, FIRST + first + len(values))
+        more.setdefault("complete_to", self.time.now())
+        await self.give(Samples("d", group, self.time.now(), points, values, **more))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        task = asyncio.create_task(self.host.run())
+        await settle()
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def lost(reason: str = "cut") -> TransientError:
+    return TransientError("the link is cut", reason=reason, fix_en="Check the cable.", fix_zh="检查电缆。")
+
+
+# ------------------------------------------------------------------------------------------------- readings and progress
+
+
+async def test_readings_go_to_the_sink_and_only_changes_do() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(5)
+        await rig.poll(5)
+        await rig.poll(6)
+    readings = rig.sink.taken(Readings)
+    assert [(r.points, r.values, r.ts) for r in readings] == [
+        ([INDEX], [5], [START + S]),
+        ([INDEX], [6], [START + 3 * S]),
+    ]
+    assert rig.sink.ups_and_downs() == [("d", True, 1.0, "")]
+    assert isinstance(rig.sink.items[0], Link)
+
+
+async def test_what_is_durable_is_acknowledged_and_what_is_unchanged_at_once() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(5, token="a")
+        assert rig.adapter.acked == []
+        await rig.poll(5, token="b")
+        assert rig.adapter.acked == ["b"]
+        rig.sink.durable()
+        assert rig.adapter.acked == ["b", "a"]
+
+
+async def test_progress_once_a_second_after_what_it_speaks_of() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(5, after=0.5)
+        await rig.poll(1, group="slow", first=1, after=0.1)
+        await rig.poll(6, after=0.1)
+        await rig.time.advance(10)
+    (progress,) = rig.sink.taken(Progress)
+    assert {(d.group, d.complete_to) for d in progress.done} == {
+        ("default", START + 700_000),
+        ("slow", START + 600_000),
+    }
+    assert rig.sink.items[-1] is progress
+
+
+async def test_a_slow_outbox_holds_the_adapter_back_and_progress_waits_for_it() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(5, after=0.5)
+        rig.sink.hold = asyncio.Event()
+        await rig.poll(6, after=0.1)
+        await rig.poll(7, after=0.1)
+        assert rig.adapter.queue.qsize() == 1
+        await rig.time.advance(5)
+        rig.sink.hold.set()
+        await settle()
+    values = [r.values[0] for r in rig.sink.taken(Readings)]
+    assert values == [5, 6, 7]
+    first = next(i for i, item in enumerate(rig.sink.items) if isinstance(item, Progress))
+    complete = rig.sink.taken(Progress)[0].done[0].complete_to
+    told = [item for item in rig.sink.items[:first] if isinstance(item, Readings)]
+    assert complete <= max(r.received for r in told)
+
+
+async def test_the_longest_silence_passes_without_samples() -> None:
+    rig = Rig(planned([{"type": "float64", "silence": 5, "deadband": {"absolute": 1}}]))
+    async with rig.running():
+        await rig.poll(5.0, source_ts=[START])
+        await rig.poll(5.5, source_ts=[START + S])
+        await rig.time.advance(10)
+    assert [r.values for r in rig.sink.taken(Readings)] == [[5.0], [5.5]]
+
+
+# ------------------------------------------------------------------------------------------------------ coming and going
+
+
+async def test_a_lost_link_takes_its_devices_down_since_they_were_last_alive_and_leaves_one_gap() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(5)
+        await rig.poll(1, group="slow", first=1)
+        await rig.time.advance(3)
+        rig.adapter.refusals = [lost() for _ in range(3)]
+        await rig.give(lost())
+        assert rig.state() == "recovering"
+        await rig.time.advance(16)
+        await rig.poll(5)
+        await rig.poll(1, group="slow", first=1)
+        assert rig.state() == "ok"
+    back = (rig.sink.taken(Link)[-1].at - START) / S
+    assert rig.sink.ups_and_downs() == [("d", True, 1.0, ""), ("d", False, 2.0, "cut"), ("d", True, back, "")]
+    assert [r.values for r in rig.sink.taken(Readings)] == [[5], [1]]  # good again without a new row
+    assert [(g.points, g.cause, (g.start - START) / S, (g.end - START) / S) for g in rig.sink.gaps()] == [
+        ([INDEX], "disconnected", 1.0, back),
+        ([INDEX + 1], "disconnected", 2.0, back + 1),
+    ]
+    assert rig.adapter.connects == 5
+    assert rig.adapter.disconnects == 5  # after a refusal too: nothing stays open
+    assert len(ScriptedAdapter.made) >= 1
+
+
+async def test_a_device_overnight_is_one_interval_and_no_rows() -> None:
+    rig = Rig(planned([{"type": "int16"}]))
+    async with rig.running():
+        await rig.poll(5)
+        rig.adapter.refusals = [lost() for _ in range(2000)]
+        await rig.give(lost())
+        items = len(rig.sink.items)
+        await rig.time.advance(8 * 3600)
+        assert len(rig.sink.items) == items
+        rig.adapter.refusals.clear()
+        await rig.time.advance(120)
+        await rig.poll(5)
+    assert [up for _, up, _, _ in rig.sink.ups_and_downs()] == [True, False, True]
+    assert len(rig.sink.taken(Readings)) == 1
+    (gap,) = rig.sink.gaps()
+    assert gap.points is None
+
+
+async def test_a_link_that_never_came_is_down_from_the_start() -> None:
+    rig = Rig()
+    ScriptedAdapter.made[-1].refusals = [lost("refused")] * 3
+    async with rig.running():
+        await rig.time.advance(30)
+        await rig.poll(5)
+    assert [(up, reason) for _, up, _, reason in rig.sink.ups_and_downs()] == [(False, "refused"), (True, "")]
+    assert rig.sink.gaps() == []  # before the start of the collector is not the link's
+
+
+async def test_a_dead_unit_on_a_living_link_is_down_alone_until_the_adapter_says_otherwise() -> None:
+    first = planned([{"type": "int16"}])
+    second = planned([{"type": "int16"}], device="e")
+    rig = Rig(first, second)
+    async with rig.running():
+        await rig.poll(5)
+        await rig.give(DeviceState("e", False, START + S, "no_answer", "Check it.", "请检查。"))
+        bad = [codes.BAD_NO_COMMUNICATION]
+        await rig.give(Samples("e", "default", START + 2 * S, [FIRST], [None], status=bad))
+        await rig.give(Samples("e", "default", START + 3 * S, [], [], complete_to=START + 3 * S))
+        assert (rig.state("d"), rig.state("e")) == ("ok", "recovering")
+        status = next(s for s in rig.host.statuses() if s.device == "e")
+        assert (status.reason, status.fix_en, status.fix_zh) == ("no_answer", "Check it.", "请检查。")
+        await rig.time.advance(60)
+        assert rig.state("e") == "recovering"
+        await rig.give(DeviceState("e", True, START + 70 * S))
+        assert rig.state("e") == "ok"
+    assert rig.sink.ups_and_downs() == [
+        ("d", True, 1.0, ""),
+        ("e", False, 1.0, "no_answer"),
+        ("e", True, 70.0, ""),
+    ]
+    assert [r.device for r in rig.sink.taken(Readings)] == ["d"]
+
+
+async def test_states_are_told_once() -> None:
+    rig = Rig()
+    async with rig.running():
+        for _ in range(3):
+            await rig.give(DeviceState("d", True, START))
+        for _ in range(3):
+            await rig.give(DeviceState("d", False, START, "no_answer"))
+    assert [up for _, up, _, _ in rig.sink.ups_and_downs()] == [True, False]
+
+
+async def test_only_bad_samples_are_no_proof_of_life() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(None, status=[codes.BAD_TIMEOUT], complete_to=None)
+        assert rig.state() == "starting"
+        await rig.poll(7, complete_to=None)
+        assert rig.state() == "ok"
+
+
+async def test_a_device_of_which_nothing_is_said_counts_as_up() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.time.advance(9)
+        assert rig.state() == "starting"
+        await rig.time.advance(3)
+        assert rig.state() == "ok"
+
+
+# ---------------------------------------------------------------------------------------------------------------- errors
+
+
+async def test_who_is_refused_does_not_hammer() -> None:
+    rig = Rig()
+    ScriptedAdapter.made[-1].refusals = [
+        AuthError("bad password", reason="auth", fix_en="Set it.", fix_zh="请设置。")
+    ] * 3
+    async with rig.running():
+        await rig.time.advance(0)
+        assert rig.state() == "failed"
+        assert rig.host.statuses()[0].fix_zh == "请设置。"
+        await rig.time.advance(59)
+        assert rig.adapter.connects == 1
+        await rig.time.advance(1000)
+        assert rig.adapter.connects == 4
+    assert [s for s in rig.time.slept if s > 30] == [60, 120, 240]
+
+
+async def test_a_wrong_configuration_fails_until_restart() -> None:
+    rig = Rig()
+    ScriptedAdapter.made[-1].refusals = [ConfigError("no such node", reason="config")]
+    async with rig.running():
+        await rig.time.advance(10_000)
+        assert (rig.adapter.connects, rig.state()) == (1, "failed")
+
+
+async def test_an_adapter_that_cannot_be_loaded_or_made_costs_its_own_link() -> None:
+    class Impossible(ScriptedAdapter):
+        def __init__(self, spec: LinkSpec) -> None:
+            raise ZeroDivisionError("a bug of theirs")
+
+    for rig, reason in (
+        (Rig(adapter=None, broken=ConfigError("broken", reason="adapter_broken")), "adapter_broken"),
+        (Rig(adapter=Impossible), "adapter_failed"),
+    ):
+        async with rig.running():
+            await rig.time.advance(100)
+            assert rig.state() == "failed"
+            assert rig.host.supervised.condition.reason == reason
+            assert rig.host.endpoint("d") == ""
+            assert rig.host.counters() == Counters()
+
+
+async def test_a_bug_of_the_adapter_is_a_state_and_the_link_comes_back() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(5)
+        await rig.give(KeyError("their bug"))
+        assert rig.state() == "failed"
+        await rig.poll(6, after=5)
+        assert rig.state() == "ok"
+        await rig.give(Samples("d", "default", rig.time.now(), [FIRST + 99], [1]))
+        assert rig.state() == "failed"
+    assert [up for _, up, _, _ in rig.sink.ups_and_downs()] == [True, False, True, False]
+
+
+async def test_a_link_that_just_ends_is_lost() -> None:
+    class Ending(ScriptedAdapter):
+        async def items(self) -> AsyncIterator[Any]:
+            return
+            yield
+
+    rig = Rig(adapter=Ending)
+    async with rig.running():
+        assert (rig.state(), rig.host.supervised.condition.reason) == ("recovering", "link_ended")
+
+
+async def test_a_failing_sink_ends_the_host_and_is_not_blamed_on_the_device() -> None:
+    rig = Rig()
+    async with rig.running() as task:
+        await rig.poll(5)
+        rig.sink.error = OSError("disk")
+        await rig.poll(6)
+        with pytest.raises(SinkError, match="OSError: disk"):
+            await task
+    assert [up for _, up, _, _ in rig.sink.ups_and_downs()] == [True]
+    assert rig.adapter.disconnects == 1
+
+
+async def test_stopping_closes_the_link_and_records_no_outage() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(5)
+    assert [up for _, up, _, _ in rig.sink.ups_and_downs()] == [True]
+    assert (rig.adapter.disconnects, rig.adapter.ended) == (1, True)
+    assert [s.state for s in rig.told][-2:] == ["stopping", "stopped"]
+
+
+async def test_a_disconnect_that_fails_hides_nothing() -> None:
+    class Stubborn(ScriptedAdapter):
+        async def disconnect(self) -> None:
+            raise RuntimeError("cannot")
+
+    rig = Rig(adapter=Stubborn)
+    async with rig.running():
+        await rig.give(lost())
+        assert rig.host.supervised.condition.reason == "cut"
+
+
+# ---------------------------------------------------------------------------------------------- events, losses, troubles
+
+
+def with_events() -> Any:
+    from dataclasses import replace
+
+    clause = EventClause(name="cycle", type="i=2041", severity=300, description="循环")
+    return replace(planned([{"type": "int16"}]), events=(clause,))
+
+
+async def test_an_event_sent_again_has_the_same_id() -> None:
+    rig = Rig(with_events())
+    event = DeviceEvent(
+        "d", "cycle", START + S, START, 500, event_id="0a1b", type="nsu=u;i=1", fields={"n": 1}, token="t"
+    )
+    async with rig.running():
+        await rig.give(event, event, DeviceEvent("d", "cycle", START + S, None, 5000))
+        rig.sink.durable()
+        assert rig.adapter.acked == ["t", "t"]
+    first, second, other = (item.events[0] for item in rig.sink.taken(Events))
+    assert first == second
+    assert first.id == event_id("d", "0a1b") != event_id("e", "0a1b")
+    assert (first.type, first.severity, first.ts, first.message_zh) == ("cycle", 300, START, "循环")
+    assert first.fields == {"n": 1, "event_type": "nsu=u;i=1"}
+    assert other.id != first.id
+    assert (other.ts, other.flags) == (START + S, Flag.NO_SOURCE_TIME)
+    assert [up for _, up, _, _ in rig.sink.ups_and_downs()] == [True]
+
+
+async def test_an_event_of_a_clock_that_was_never_set_has_the_gateways_time() -> None:
+    rig = Rig(with_events())
+    async with rig.running():
+        await rig.give(DeviceEvent("d", "cycle", START + S, 0, 500))
+    (event,) = rig.sink.taken(Events)[0].events
+    assert (event.ts, event.source_ts, event.flags) == (START + S, 0, Flag.GATEWAY_TIME)
+
+
+async def test_fields_that_cannot_travel_do_not_cost_the_event() -> None:
+    rig = Rig(with_events())
+    fields = {
+        "good": 1,
+        "odd": object(),
+        "long": "x" * 40_000,
+        "huge": 2**70,
+        "wide": "y" * 30_000,
+        "tall": "z" * 20_000,
+    }
+    async with rig.running():
+        await rig.give(DeviceEvent("d", "cycle", START, START, 0, fields=fields))
+    (event,) = rig.sink.taken(Events)[0].events
+    assert event.fields["good"] == 1
+    assert len(event.fields["long"]) < 2000
+    assert "wide" not in event.fields
+    assert event.fields["tall"] == fields["tall"]
+    assert event.severity == 300
+
+
+async def test_what_the_adapter_lost_is_a_gap() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.give(
+            Lost("d", [FIRST + 1], START, START + S, "overrun", 12, "queue", token="t"),
+            Lost("d", None, START, START + S, "lost"),
+        )
+        rig.sink.durable()
+        assert rig.adapter.acked == ["t"]
+    assert rig.sink.gaps() == [
+        Gap("d", [INDEX + 1], START, START + S, "overrun", 12, "queue"),
+        Gap("d", None, START, START + S, "lost"),
+    ]
+
+
+async def test_trouble_of_points_is_in_the_state_and_goes_away() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(5)
+        before = len(rig.told)
+        await rig.give(PointTrouble("d", FIRST, "BadNodeIdUnknown"), PointTrouble("d", FIRST + 1, "illegal address"))
+        await rig.time.advance(1)
+        (status,) = rig.told[before:]
+        assert (status.state, status.reason) == ("degraded", "s0: BadNodeIdUnknown (+1)")
+        assert status.troubles == {"s0": "BadNodeIdUnknown", "s1": "illegal address"}
+        await rig.give(PointTrouble("d", FIRST, None), PointTrouble("d", FIRST + 1, None))
+        await rig.time.advance(1)
+        assert rig.told[-1].state == "ok"
+
+
+async def test_what_the_normaliser_notices_is_written_too() -> None:
+    rig = Rig(planned([{"type": "string"}]))
+    async with rig.running():
+        late = START + 600 * S
+        await rig.poll("x" * 40_000, source_ts=[late], server_ts=late)
+        await rig.poll("y" * 40_000, source_ts=[late], server_ts=late + S)
+    assert [e.type for item in rig.sink.taken(Events) for e in item.events] == ["device_clock"]
+    assert [gap.cause for gap in rig.sink.gaps()] == ["dropped", "dropped"]  # the second when the host ends
+
+
+async def test_the_gateways_clock_is_set() -> None:
+    rig = Rig()
+    async with rig.running():
+        rig.host.clock_stepped()
+        await rig.poll(5)
+        assert rig.state() == "ok"
+
+
+async def test_the_spec_and_the_texts_for_people() -> None:
+    rig = Rig()
+    assert rig.host.endpoint("d") == "fake://d"
+    assert rig.host.counters().requests == 7
+    assert rig.adapter.spec.clock is rig.time
+    assert not rig.adapter.spec.writes
+    assert rig.state() == "starting"

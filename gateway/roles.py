@@ -169,4 +169,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # run as a program this module is `__main__`; the exceptions that the roles raise are those of `gateway.roles`
+    from gateway.roles import main as main_of_roles
+
+    main_of_roles()

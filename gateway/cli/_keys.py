@@ -30,8 +30,10 @@ def add(
     loaded = load(config)
     try:
         loaded.data_dir.mkdir(parents=True, exist_ok=True)
-        key = KeyFile(loaded.data_dir / "keys.json").add(name, role)
-    except (KeyFileError, OSError) as error:
+        key = KeyFile(loaded.data_dir).add(name, role)
+    except KeyFileError as error:
+        fail(f"{error}. {error.fix}")
+    except (ValueError, OSError) as error:
         fail(str(error))
     typer.echo(key)
     typer.echo(say("请立即保存：此密钥不会再次显示。", "Keep it now: it is not shown again."), err=True)
@@ -43,10 +45,7 @@ def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
     from gateway.api.keys import KeyFile, KeyFileError
 
     try:
-        rows = [
-            {"name": k.name, "role": k.role, "created": k.created}
-            for k in KeyFile(load(config).data_dir / "keys.json").list()
-        ]
+        rows = [{"name": k.name, "role": k.role, "created": k.created} for k in KeyFile(load(config).data_dir).list()]
     except KeyFileError as error:
         fail(str(error))
     show(rows, {"name": "name", "role": "role", "created": "created"}, as_json=json)
@@ -58,7 +57,11 @@ def revoke(name: Annotated[str, typer.Argument(help="Whose key ends.")], config:
     from gateway.api.keys import KeyFile, KeyFileError
 
     try:
-        KeyFile(load(config).data_dir / "keys.json").revoke(name)
+        KeyFile(load(config).data_dir).revoke(name)
+    except KeyError:
+        fail(
+            say(f"没有名为 {name!r} 的密钥（guantong key list）", f"there is no key named {name!r} (guantong key list)")
+        )
     except KeyFileError as error:
         fail(str(error))
     typer.echo(say(f"{name} 的密钥已作废", f"the key of {name} has ended"))

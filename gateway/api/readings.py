@@ -17,7 +17,7 @@ from gateway.api.compression import Encoded, chosen
 from gateway.api.context import ROOT, Api, answer, busy, language_of, next_link
 from gateway.api.language import Language
 from gateway.api.latest import Form
-from gateway.api.parameters import HistoryQuery, LatestQuery, bucket_width
+from gateway.api.parameters import TS_MAX, TS_MIN, HistoryQuery, LatestQuery, bucket_width
 from gateway.api.problems import invalid
 from gateway.api.resources import DevicePath, NamePath, revision, signal_answer, time_of
 from gateway.store import records
@@ -27,6 +27,8 @@ from schemas.times import to_rfc3339
 _MOST_GAPS = 1_000
 _PAGE, _LARGEST_PAGE = 1_000, 10_000
 _CHUNK = 5_000
+_MOST_BUCKETS = 1_000_000
+_YEAR = 366 * 86_400_000_000
 _CACHED = 64
 _HISTORY_ONLY = HistoryQuery.model_fields.keys() - {"lang"}
 
@@ -223,13 +225,24 @@ def _bucket_range(api: Api, signal: SignalRecord, query: HistoryQuery) -> tuple[
         raise invalid("order", query.order, "asc: buckets come in the order of time")
     if query.cursor is not None:
         cursor = cursors.load(query.cursor, cursors.BucketCursor)
-        if (cursor.signal, cursor.width) != (signal.id, query.buckets):
+        inside = TS_MIN + _YEAR <= cursor.start and cursor.end <= TS_MAX - _YEAR
+        if (cursor.signal, cursor.width) != (signal.id, query.buckets) or not inside:
             raise cursors.bad_cursor(query.cursor)
         return cursor.start, cursor.end
     start, end = api.bounds(query.start, query.end)
     if start is None:
         raise invalid("start", None, "a time: buckets need a start, such as start=-24h")
-    return start, api.now() if end is None else end
+    last = api.now() if end is None else end
+    # days of a time zone reach beyond the range, which must not lead out of the calendar
+    if start < TS_MIN + _YEAR:
+        raise invalid("start", query.start, "a time in the years 2 to 9998")
+    if last > TS_MAX - _YEAR:
+        raise invalid("end", query.end, "a time in the years 2 to 9998")
+    width = bucket_width(query.buckets or "")
+    seconds = 86_400.0 if width == "day" else width
+    if query.format != "json" and (last - start) / 1e6 / seconds > _MOST_BUCKETS:
+        raise invalid("buckets", query.buckets, f"a width that divides the range into at most {_MOST_BUCKETS} buckets")
+    return start, last
 
 
 def _fold(

@@ -121,7 +121,7 @@ class Workshop:
         """Where a device listens."""
         return self.base_port + device_types()[device].port
 
-    def links(self, *, longest: float = 3.0) -> list[dict[str, Any]]:
+    def links(self, *, longest: float = 1.0) -> list[dict[str, Any]]:
         """The `links` of a configuration that reads all devices by the shipped profiles; what they read more seldom than every
         `longest` seconds (settings, once a minute) is read that often."""
         return [self._link(device, longest) for device in self.devices]

@@ -43,7 +43,7 @@ class Tampered(Reader):
 
 def test_all_seven_devices_over_a_minute_of_work(install: InstallationFactory, open_workshop: WorkshopFactory) -> None:
     workshop = open_workshop()
-    gateway = install(workshop.links())
+    gateway = install(workshop.links(longest=3.0))
     gateway.start()
     subjects = workshop.subjects
     gateway.settle(subjects, now_us())

@@ -225,7 +225,7 @@ def _bucket_range(api: Api, signal: SignalRecord, query: HistoryQuery) -> tuple[
         raise invalid("order", query.order, "asc: buckets come in the order of time")
     if query.cursor is not None:
         cursor = cursors.load(query.cursor, cursors.BucketCursor)
-        inside = TS_MIN + _YEAR <= cursor.start and cursor.end <= TS_MAX - _YEAR
+        inside = cursor.start >= TS_MIN + _YEAR and cursor.end <= TS_MAX - _YEAR
         if (cursor.signal, cursor.width) != (signal.id, query.buckets) or not inside:
             raise cursors.bad_cursor(query.cursor)
         return cursor.start, cursor.end

@@ -220,7 +220,8 @@ class Ingest:
         renewed = self._monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), _TICK)
+                async with asyncio.timeout(_TICK):
+                    await self._work.wait()
             self._work.clear()
             now = self._monotonic()
             while self._syncs:
@@ -265,7 +266,7 @@ class Ingest:
         gateway = self._gateways.setdefault(
             request.gateway, _Gateway(Receiver(request.gateway, supports=self._supports))
         )
-        gateway.receiver.learn(request.streams, marks)
+        gateway.receiver.learn(request.streams, marks, self._monotonic())
         self._tell(request.gateway, SyncAnswer(VERSION, request.nonce, store.store_id, self.id, marks))
         self._work.set()
 

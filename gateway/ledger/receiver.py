@@ -20,6 +20,9 @@ from schemas.wire import VERSION, ZERO_HASH, Batch, Cause, Envelope, Held, Kind,
 GIVE_UP_AFTER = 3
 """Replays of a number that cannot be read each time it arrives, before it becomes a gap."""
 
+_QUIET = 5.0
+"""Seconds without a message of a stream that is known to hold more, after which it is asked for."""
+
 _decoder = msgspec.msgpack.Decoder(Envelope)
 _peek = msgspec.msgpack.Decoder()
 
@@ -39,6 +42,7 @@ class _Stream:
     asked_at: float = -REPLAY_INTERVAL
     replays: int = 0
     unreadable: int = 0
+    heard_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -67,13 +71,13 @@ class Receiver:
         self._streams: dict[str, _Stream] = {}
         self._wanted: dict[str, int] = {}
 
-    def learn(self, held: Iterable[Held], marks: Iterable[Mark]) -> None:
-        """A sync was answered with these marks, to an outbox that holds these streams."""
+    def learn(self, held: Iterable[Held], marks: Iterable[Mark], now: float = 0.0) -> None:
+        """A sync was answered with these marks, to an outbox that holds these streams. `now` as in `offer`."""
         holds = {h.stream: h for h in held}
         for mark in marks:
             stream = self._streams.get(mark.stream)
             if stream is None or stream.seq < mark.seq:
-                stream = self._streams[mark.stream] = _Stream(mark.seq, mark.hash)
+                stream = self._streams[mark.stream] = _Stream(mark.seq, mark.hash, heard_at=now)
             if (hold := holds.get(mark.stream)) is not None:
                 stream.high = max(stream.high, hold.high)
                 stream.low = max(stream.low, hold.low)
@@ -101,6 +105,7 @@ class Receiver:
         if stream is None:
             self.numbers.unknown += 1
             return False
+        stream.heard_at = now
         if envelope.version > self._supports:
             self.too_new = envelope.version
             return True
@@ -163,11 +168,16 @@ class Receiver:
         return wanted
 
     def nudge(self, now: float) -> None:
-        """Called from time to time: a hole that is still there, or what an outbox holds and does not send, is asked for."""
+        """Called from time to time: a hole that is still there is asked for again, and so is what an outbox holds and,
+        for some seconds, has not sent."""
         for stream_id, stream in self._streams.items():
-            if min(stream.ahead, default=stream.high) > stream.seq + (1 if stream.ahead else 0):
-                self._want(stream_id, stream, now)
-                return
+            if stream.ahead:
+                if min(stream.ahead) > stream.seq + 1:
+                    self._want(stream_id, stream, now)
+            elif stream.seq < stream.high:
+                if now - stream.heard_at > _QUIET:
+                    self._want(stream_id, stream, now)
+                return  # later streams wait for this one
 
     def take(self, most_rows: int, at: int) -> list[Step]:
         """The steps that may be written now, in order, until about so many readings are together. The watermarks move with them."""

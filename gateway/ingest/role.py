@@ -263,6 +263,13 @@ class Ingest:
         except StoreFailedError as error:
             self._note(f"sync of gateway {request.gateway}: {error}. {error.fix}")
             return
+        stored = {mark.stream: mark.seq for mark in marks}
+        if any(held.confirmed > stored[held.stream] for held in request.streams):
+            self._note(
+                f"the store is behind what it had confirmed to gateway {request.gateway}: it was restored from a backup "
+                "and is filled again"
+            )
+            await self._in_thread(store.raise_epoch)
         gateway = self._gateways.setdefault(
             request.gateway, _Gateway(Receiver(request.gateway, supports=self._supports))
         )

@@ -122,8 +122,6 @@ class Receiver:
             return True
         stream.ahead[envelope.seq] = (envelope, at)
         stream.ahead_bytes += len(envelope.body)
-        if envelope.seq > stream.seq + 1 and envelope.low <= stream.seq + 1:
-            self._want(envelope.stream, stream, now)
         return True
 
     def _open(self, payload: bytes) -> Envelope | None:

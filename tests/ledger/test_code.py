@@ -202,6 +202,7 @@ class RealReceiver:
         if not self.receiver.offer(payload, 0, self.machine.tick()):
             self.machine.tell(Hello(1, self.store.id, self.id))
         self.write()
+        self.receiver.nudge(self.machine.tick())
         wanted = self.receiver.wanted()
         return wanted[0] if wanted else None
 

@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True):
     ingest_metrics: int
     language: str
     plain: bool
+    command: str
     devices: list[str]
 
 
@@ -176,13 +177,16 @@ def reason_text(reason: str, language: str) -> str:
 
 
 def commands(settings: Settings) -> list[str]:
-    """Three commands to copy."""
+    """Three commands to copy, of those that are installed here."""
     host, _, port = settings.mqtt.partition(":")
+    where = f"--config {settings.directory}/guantong.yaml"
+    api = "" if settings.api.endswith(":8000") else f" --api {settings.api}"
+    listen = f"mosquitto_sub -h {host} -p {port} -t 'guantong/v1/readings/#' -v"
+    fetch_one = f"curl -s '{settings.api}/api/v1/latest?match=imm-01/*'"
     return [
-        f"curl -s '{settings.api}/api/v1/latest?match=imm-01/*'",
-        f"guantong tail 'imm-01/*' --config {settings.directory}/guantong.yaml"
-        + ("" if settings.api.endswith(":8000") else f" --api {settings.api}"),
-        f"mosquitto_sub -h {host} -p {port} -t 'guantong/v1/readings/#' -v",
+        f"{settings.command} tail 'imm-01/*' {where}{api}",
+        fetch_one if shutil.which("curl") else f"{settings.command} read meter-01 'voltage/*' {where}",
+        listen if shutil.which("mosquitto_sub") else f"{settings.command} devices {where}{api}",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import statistics
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,7 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Check the configuration, reach each device, the bus and the store; say what is wrong and how to mend it."""
     from gateway.config.load import check_config
 
+    logging.getLogger("guantong").setLevel(logging.CRITICAL)  # what is wrong stands in the answer
     problems = check_config(config)
     if problems:
         rows = [_row(f"{p.file}", "failed", str(p)) for p in problems]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 from importlib.resources import files
@@ -46,7 +47,7 @@ def start_demo(
         log = _log_file(directory)
     except OSError as error:
         fail(f"{directory}: {error.strerror}")
-    ports = [_free_port() for _ in range(2)]
+    ports = [port if not taken_port("127.0.0.1", port) else _free_port() for port in (9101, 9102)]
     environment = {
         "GUANTONG_API_HOST": "127.0.0.1",
         "GUANTONG_API_PORT": str(api_port),
@@ -69,6 +70,7 @@ def start_demo(
         ingest_metrics=ports[1],
         language=language,
         plain=plain,
+        command=_command(),
         devices=[device.id for link in config.links for device in link.devices],
     )
     return hand_over(work, "gateway.demo", msgspec.json.encode(settings).decode())
@@ -79,6 +81,13 @@ def _config(base_port: int) -> str:
     for offset in _SIMULATOR_OFFSETS:
         text = text.replace(str(48400 + offset), str(base_port + offset))
     return text
+
+
+def _command() -> str:
+    """How this command is typed here: it need not be on the PATH."""
+    own = Path(sys.argv[0]).absolute()
+    found = shutil.which("guantong")
+    return "guantong" if found is not None and Path(found).absolute() == own else _short(own)
 
 
 def _short(path: Path) -> str:

@@ -23,6 +23,8 @@ from schemas.wire import MAX_MESSAGE
 
 _json = msgspec.json.Encoder()
 _FLAGS: dict[int, list[str]] = {}
+_AT_ONCE = 200
+"""Readings in one message: far below what brokers take."""
 _NO_FLAGS: list[str] = []
 _AS_THEY_ARE = frozenset({int, bool, str})
 _HUGE = math.inf

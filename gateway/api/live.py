@@ -430,7 +430,9 @@ class Live:
         if link.up:
             self.down.pop(link.device, None)
         else:
-            self.down.setdefault(link.device, (link.at, link.reason))
+            # gone since the first word, for the newest reason: as the store has it
+            since, _ = self.down.get(link.device, (link.at, ""))
+            self.down[link.device] = (since, link.reason)
         self._forget_rendered(link.device)
 
     def _forget_rendered(self, device: str) -> None:

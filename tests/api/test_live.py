@@ -279,10 +279,12 @@ async def test_a_device_that_is_gone_and_back(shop: Shop) -> None:
         shop.commit(Link("imm-01", False, T0 + 5 * SECOND, "timeout"))
         await eventually_async(lambda: live.view(device).state == "disconnected")
         assert (live.view(device).reason, live.view(device).since) == ("timeout", T0 + 5 * SECOND)
-        shop.commit(Link("imm-01", False, T0 + 7 * SECOND, "refused"))  # down already: the first word counts
+        shop.commit(Link("imm-01", False, T0 + 7 * SECOND, "refused"))  # gone already: only the reason is news
+        await eventually_async(lambda: live.view(device).reason == "refused")
+        assert live.view(device).since == T0 + 5 * SECOND
         shop.bus.connect()
         await loaded(live, 2)
-        assert (live.view(device).reason, live.view(device).since) == ("timeout", T0 + 5 * SECOND)
+        assert (live.view(device).reason, live.view(device).since) == ("refused", T0 + 5 * SECOND)
         shop.commit(Link("imm-01", True, T0 + 9 * SECOND))
         await eventually_async(lambda: live.view(device).state == "connected")
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -228,7 +229,7 @@ async def test_the_examples_are_what_the_server_answers(shop: Shop) -> None:
 async def test_the_document(client: httpx.AsyncClient, serve: Serve) -> None:
     document = (await client.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
-    registry: Registry[object] = Registry().with_resource(
+    registry: Registry[Any] = Registry().with_resource(
         "urn:api", Resource.from_contents({"$schema": Draft202012Validator.META_SCHEMA["$id"], **document})
     )
     for schema in document["components"]["schemas"].values():
@@ -254,6 +255,23 @@ async def test_the_document(client: httpx.AsyncClient, serve: Serve) -> None:
     assert problem == {"$ref": "#/components/schemas/ProblemDocument"}
     answer = (await client.get(f"{V1}/latest?nonsense=1")).json()
     Draft202012Validator({"$ref": "urn:api#/components/schemas/ProblemDocument"}, registry=registry).validate(answer)
+
+
+async def test_the_documentation_is_drawn_without_the_internet(client: httpx.AsyncClient, serve: Serve, chromium: Path) -> None:
+    """Chromium finds no other host than this one; what it shows has every operation."""
+    page = await client.get("/docs")
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    process = await asyncio.create_subprocess_exec(
+        str(chromium), "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        "--virtual-time-budget=20000", "--dump-dom", f"http://127.0.0.1:{serve.port}/docs",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    drawn, _ = await asyncio.wait_for(process.communicate(), 60)
+    text = drawn.decode()
+    for operation in openapi.ANSWERS:
+        assert f"-{operation}\"" in text, operation
+    assert "Failed to load" not in text
 
 
 async def test_every_answer_is_of_its_shape(client: httpx.AsyncClient) -> None:

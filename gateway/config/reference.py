@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from adapters.contract import Adapter
 from gateway.config._environment import CONFIG, VARIABLES
 from gateway.config.models import Config, Secret, _signed_duration
 from schemas.model import ID_PATTERN, Strict, Text, parse_duration
@@ -53,6 +54,12 @@ They override the file; an empty one overrides nothing. `GUANTONG_BUS_PASSWORD` 
 {variables}
 
 """
+_ADAPTERS = """\
+# The adapters' own keys
+
+What stands under `settings`, `rules` and `address` is the adapter's. These are the built-in ones; for another, see its own documentation.
+
+"""
 EXAMPLE = """\
 gateway: {id: hall-1, timezone: Asia/Shanghai}
 assets:
@@ -77,17 +84,38 @@ def markdown() -> str:
     variables = "\n".join(f"| `{v.name}` | `{'.'.join(v.place)}` |" for v in VARIABLES)
     parts = [_INTRODUCTION.format(config=CONFIG, example=EXAMPLE, variables=variables)]
     for model, places in _models(Config):
-        parts.append(f"## {_title(model)}\n\n{_sentence(model)}\n\n")
-        if places:
-            parts.append("Stands at " + ", ".join(f"`{place}`" for place in places) + ".\n\n")
-        parts.append("| key | type | default | meaning |\n|---|---|---|---|\n")
-        for name, info in model.model_fields.items():
-            default = _default(info)
-            parts.append(
-                f"| `{name}` | {_type(info.annotation, info)} | {default} | {_cell(info.description or '')} |\n"
-            )
-        parts.append("\n")
+        parts.append(_section(_title(model), model, places))
+    parts.append(_ADAPTERS)
+    for adapter in _adapters():
+        for what, model, place in (
+            ("link", adapter.LinkSettings, "links[].settings"),
+            ("device", adapter.DeviceSettings, "links[].devices[].settings"),
+            ("rules", adapter.Rules, "links[].devices[].rules"),
+            ("address", adapter.Address, "links[].devices[].signals[].address"),
+        ):
+            for inner, places in _models(model):
+                title = f"{adapter.protocol}: {what}" if inner is model else inner.__name__
+                parts.append(_section(title, inner, [f"{place}.{p}" for p in places] or [place]))
     return "".join(parts).rstrip() + "\n"
+
+
+def _adapters() -> list[type[Adapter]]:
+    """The built-in adapters, imported only here: they bring their protocol libraries along."""
+    from adapters.modbus import ModbusAdapter
+    from adapters.opcua import OpcUaAdapter
+
+    return [ModbusAdapter, OpcUaAdapter]
+
+
+def _section(title: str, model: type[BaseModel], places: list[str]) -> str:
+    text = f"## {title}\n\n{_sentence(model)}\n\n"
+    if places:
+        text += "Stands at " + ", ".join(f"`{place}`" for place in places) + ".\n\n"
+    text += "| key | type | default | meaning |\n|---|---|---|---|\n"
+    for name, info in model.model_fields.items():
+        default = _default(info)
+        text += f"| `{name}` | {_type(info.annotation, info)} | {default} | {_cell(info.description or '')} |\n"
+    return text + "\n"
 
 
 def schema() -> dict[str, Any]:
@@ -169,7 +197,15 @@ def _type(annotation: Any, info: FieldInfo | None = None) -> str:
         return "secret"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    names = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Path: "path", Any: "value"}
+    names = {
+        SecretStr: "secret",
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "`true` or `false`",
+        Path: "path",
+        Any: "value",
+    }
     return names.get(annotation, str(annotation))
 
 

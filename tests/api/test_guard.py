@@ -72,52 +72,51 @@ async def test_headers_of_every_answer(client: httpx.AsyncClient) -> None:
         assert ("content-security-policy" in answer.headers) == answer.headers["content-type"].startswith("text/html")
 
 
-@pytest.mark.parametrize(
-    ("query", "parameter", "found", "expected"),
-    [
-        ("latest?sginal=x", "sginal", "x", "the nearest is signal"),
-        ("latest?limit=0", "limit", "0", "greater than or equal to 1"),
-        ("latest?limit=1&limit=x", "limit", "x", "integer"),
-        ("latest?int64=text", "int64", "text", "'number' or 'string'"),
-        ("latest?cursor=!!", "cursor", "!!", "`next` link"),
-        ("latest?device=imm-1", "device", "imm-1", "the nearest is imm-01"),
-        ("latest?asset=hal-1", "asset", "hal-1", "the nearest is hall-1"),
-        ("latest?lang=fr", "lang", "fr", "'en' or 'zh'"),
-        ("signals?kind=speed", "kind", "speed", "'measurement'"),
-        ("devices?state=on", "state", "on", "'connected'"),
-        ("devices?retired=maybe", "retired", "maybe", "valid boolean"),
-        ("events?min_severity=-1", "min_severity", "-1", "greater than or equal to 0"),
-        ("events?order=commit&start=now", "start", "now", "nothing with order=commit"),
-        ("gaps?signal=imm-01/mode&device=imm-01", "device", "imm-01", "nothing beside signal"),
-        ("gaps?start=yesterday", "start", "yesterday", "RFC 3339"),
-        ("gaps?start=2026-01-01T00:00:00", "start", "2026-01-01T00:00:00", "RFC 3339"),
-        ("gaps?start=2026-13-01T00:00:00Z", "start", "2026-13-01T00:00:00Z", "RFC 3339"),
-        ("gaps?start=0000-01-01T00:00:00Z", "start", "0000-01-01T00:00:00Z", "RFC 3339"),
-        ("gaps?start=0001-01-01T00:00:00%2B23:59", "start", "0001-01-01T00:00:00+23:59", "1 to 9999"),
-        ("gaps?start=-1h&end=-2h", "end", "-2h", "after start"),
-        ("signals/imm-01/mode/history?buckets=1h", "start", None, "a time"),
-        ("signals/imm-01/mode/history?buckets=1y&start=-1h", "buckets", "1y", "15m"),
-        ("signals/imm-01/mode/history?buckets=0s&start=-1h", "buckets", "0s", "15m"),
-        ("signals/imm-01/mode/history?buckets=1h&start=-1h&order=desc", "order", "desc", "asc"),
-        ("signals/imm-01/mode/history?buckets=1d&start=0001-01-01T00:00:00Z", "start", "0001-01-01T00:00:00Z", "2 to 9998"),
-        ("signals/imm-01/mode/history?buckets=1h&start=now&end=9999-12-31T00:00:00Z", "end", "9999-12-31T00:00:00Z", "2 to 9998"),
-        ("signals/imm-01/mode/history?buckets=1s&start=-30d&format=csv", "buckets", "1s", "1000000"),
-        ("signals/imm-01/mode/history?tz=Mars", "tz", "Mars", "IANA"),
-        ("signals/imm-01/mode/history?tz=../../etc/passwd", "tz", "../../etc/passwd", "IANA"),
-        ("signals/imm-01/mode/history?limit=20000", "limit", 20000, "10000"),
-        ("signals/imm-01/mode/history?format=xml", "format", "xml", "'json'"),
-    ],
-)
-async def test_wrong_parameters_are_named(
-    client: httpx.AsyncClient, query: str, parameter: str, found: object, expected: str
-) -> None:
-    answer = await client.get(f"{V1}/{query}")
-    assert answer.status_code == 422, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    (error,) = answer.json()["errors"]
-    assert (error["parameter"], error.get("found")) == (parameter, found)
-    assert expected in error["expected"]
-    assert parameter in answer.json()["detail"]
+WRONG: list[tuple[str, str, object, str]] = [
+    ("latest?sginal=x", "sginal", "x", "the nearest is signal"),
+    ("latest?limit=0", "limit", "0", "greater than or equal to 1"),
+    ("latest?limit=1&limit=x", "limit", "x", "integer"),
+    ("latest?int64=text", "int64", "text", "'number' or 'string'"),
+    ("latest?cursor=!!", "cursor", "!!", "`next` link"),
+    ("latest?device=imm-1", "device", "imm-1", "the nearest is imm-01"),
+    ("latest?asset=hal-1", "asset", "hal-1", "the nearest is hall-1"),
+    ("latest?lang=fr", "lang", "fr", "'en' or 'zh'"),
+    ("signals?kind=speed", "kind", "speed", "'measurement'"),
+    ("devices?state=on", "state", "on", "'connected'"),
+    ("devices?retired=maybe", "retired", "maybe", "valid boolean"),
+    ("events?min_severity=-1", "min_severity", "-1", "greater than or equal to 0"),
+    ("events?order=commit&start=now", "start", "now", "nothing with order=commit"),
+    ("gaps?signal=imm-01/mode&device=imm-01", "device", "imm-01", "nothing beside signal"),
+    ("gaps?start=yesterday", "start", "yesterday", "RFC 3339"),
+    ("gaps?start=2026-01-01T00:00:00", "start", "2026-01-01T00:00:00", "RFC 3339"),
+    ("gaps?start=2026-13-01T00:00:00Z", "start", "2026-13-01T00:00:00Z", "RFC 3339"),
+    ("gaps?start=0000-01-01T00:00:00Z", "start", "0000-01-01T00:00:00Z", "RFC 3339"),
+    ("gaps?start=0001-01-01T00:00:00%2B23:59", "start", "0001-01-01T00:00:00+23:59", "1 to 9999"),
+    ("gaps?start=-1h&end=-2h", "end", "-2h", "after start"),
+    ("signals/imm-01/mode/history?buckets=1h", "start", None, "a time"),
+    ("signals/imm-01/mode/history?buckets=1y&start=-1h", "buckets", "1y", "15m"),
+    ("signals/imm-01/mode/history?buckets=0s&start=-1h", "buckets", "0s", "15m"),
+    ("signals/imm-01/mode/history?buckets=1h&start=-1h&order=desc", "order", "desc", "asc"),
+    ("signals/imm-01/mode/history?buckets=1d&start=0001-01-01T00:00:00Z", "start", "0001-01-01T00:00:00Z", "2 to 9998"),
+    ("signals/imm-01/mode/history?buckets=1h&start=now&end=9999-12-31T00:00:00Z", "end", "9999-12-31T00:00:00Z", "2 to 9998"),
+    ("signals/imm-01/mode/history?buckets=1s&start=-30d&format=csv", "buckets", "1s", "1000000"),
+    ("signals/imm-01/mode/history?tz=Mars", "tz", "Mars", "IANA"),
+    ("signals/imm-01/mode/history?tz=../../etc/passwd", "tz", "../../etc/passwd", "IANA"),
+    ("signals/imm-01/mode/history?limit=20000", "limit", 20000, "10000"),
+    ("signals/imm-01/mode/history?format=xml", "format", "xml", "'json'"),
+]
+"""Query, the parameter that is wrong in it, what was found, and a part of what is expected."""
+
+
+async def test_wrong_parameters_are_named(client: httpx.AsyncClient) -> None:
+    for query, parameter, found, expected in WRONG:
+        answer = await client.get(f"{V1}/{query}")
+        assert answer.status_code == 422, (query, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        (error,) = answer.json()["errors"]
+        assert (error["parameter"], error.get("found")) == (parameter, found), query
+        assert expected in error["expected"], query
+        assert parameter in answer.json()["detail"]
 
 
 async def test_cursors_of_other_lists_are_not_taken(shop: Shop, client: httpx.AsyncClient) -> None:
@@ -254,32 +253,33 @@ async def raw(serve: Serve, data: bytes, *, wait: float = 5.0) -> bytes:
         writer.close()
 
 
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
-        (b"rubbish\r\n\r\n", b"400"),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01", b"400"),  # TLS
-        (b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"40"),
-        (b"GET http://[::1 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", b"400"),
-        (b"POST /api/v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n", b"413"),
-        (b"POST /api/v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999999\r\n\r\n", b"4"),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", b"431"),
-        (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"431"),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000, b"431"),
-        (b"GET / HTTP/1.0\r\n\r\n", b"421"),
-        (b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"200"),
-        (b"GET /api/v1/latest%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
-        (b"GET /api/v1/devices/%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
-        (b"GET /static-docs/..%2f..%2fcore.py HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
-        (b"GET /static-docs/%2e%2e/core.py HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
-        (b"GET /api/v1/latest?match=%ff&match=%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
-        (b"TRACE /api/v1/latest HTTP/1.1\r\nHost: localhost\r\n\r\n", b"403"),
-    ],
-)
-async def test_raw_requests(serve: Serve, data: bytes, status: bytes) -> None:
-    answer = await raw(serve, data)
-    assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.0 " + status)), answer[:200]
+RAW: list[tuple[bytes, bytes]] = [
+    (b"rubbish\r\n\r\n", b"400"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01", b"400"),  # TLS
+    (b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"40"),
+    (b"GET http://[::1 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"400"),
+    (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", b"400"),
+    (b"POST /api/v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n", b"413"),
+    (b"POST /api/v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999999\r\n\r\n", b"4"),
+    (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", b"431"),
+    (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"431"),
+    (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000, b"431"),
+    (b"GET / HTTP/1.0\r\n\r\n", b"421"),
+    (b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"200"),
+    (b"GET /api/v1/latest%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
+    (b"GET /api/v1/devices/%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
+    (b"GET /static-docs/..%2f..%2fcore.py HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
+    (b"GET /static-docs/%2e%2e/core.py HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
+    (b"GET /api/v1/latest?match=%ff&match=%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
+    (b"TRACE /api/v1/latest HTTP/1.1\r\nHost: localhost\r\n\r\n", b"403"),
+]
+"""What is sent, and how the status of the answer begins."""
+
+
+async def test_raw_requests(serve: Serve) -> None:
+    for data, status in RAW:
+        answer = await raw(serve, data)
+        assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.0 " + status)), (data[:60], answer[:200])
     assert (await raw(serve, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 

@@ -150,6 +150,8 @@ def _postgres_engine(place: Place, *, writer: bool) -> sa.Engine:
     else:
         options["pool_recycle"] = 3600
     engine = sa.create_engine(place.url, connect_args=arguments, json_serializer=dump, **options)
+    # many rows as the VALUES of few statements: cheaper than a pipeline of statements for one row each
+    engine.dialect.use_insertmanyvalues_wo_returning = True
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: psycopg.Connection[Any], _record: object) -> None:

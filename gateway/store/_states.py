@@ -11,8 +11,11 @@ from gateway.store._sql import text, upsert
 from schemas.wire import Done, Link
 
 
-def store_link(connection: sa.Connection, link: Link) -> None:
-    """A down opens an interval, or gives the open one its newer reason; an up closes it, whichever stream opened it (rule 15)."""
+def store_link(connection: sa.Connection, link: Link) -> tuple[int, int] | None:
+    """A down opens an interval, or gives the open one its newer reason; an up closes it, whichever stream opened it (rule 15).
+
+    Returns the interval whose bounds have changed, as far as it is known.
+    """
     interval = t.connection.c
     open_one = connection.execute(
         sa.select(interval.id, interval.from_ts).where(interval.device == link.device, interval.to_ts.is_(None))
@@ -20,11 +23,14 @@ def store_link(connection: sa.Connection, link: Link) -> None:
     if link.up and open_one is not None:
         end = max(link.at, open_one.from_ts)
         connection.execute(t.connection.update().where(interval.id == open_one.id).values(to_ts=end))
-    elif not link.up and open_one is None:
+        return open_one.from_ts, end
+    if not link.up and open_one is None:
         row = {"device": link.device, "from_ts": link.at, "to_ts": None, "reason": text(link.reason)}
         connection.execute(t.connection.insert(), row)
-    elif open_one is not None:
+        return link.at, link.at
+    if open_one is not None:
         connection.execute(t.connection.update().where(interval.id == open_one.id).values(reason=text(link.reason)))
+    return None
 
 
 def store_progress(connection: sa.Connection, stream: str, at: int, done: Iterable[Done]) -> None:

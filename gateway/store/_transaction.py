@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -13,11 +13,12 @@ from gateway.ledger.steps import Applied, Step, StoreFailedError, WatermarkError
 from gateway.store import _gaps as gaps
 from gateway.store import tables as t
 from gateway.store._batch import columns_of, faults, malformed, take
-from gateway.store._catalog import Catalog
 from gateway.store._errors import DataError, translated
 from gateway.store._events import store_events
-from gateway.store._rows import Columns, Key, Newest, Resolved, Stored, resolve
+from gateway.store._rollups import mark_gap, mark_late
+from gateway.store._rows import Columns, Resolved, resolve
 from gateway.store._sql import text
+from gateway.store._state import Readings, State
 from gateway.store._states import store_link, store_progress
 from gateway.store._values import FLAG_MASK
 from schemas.wire import (
@@ -28,6 +29,7 @@ from schemas.wire import (
     Committed,
     Done,
     Event,
+    Flag,
     Gap,
     Link,
     Mark,
@@ -38,35 +40,6 @@ from schemas.wire import (
 
 _encoder = msgspec.msgpack.Encoder()
 _FEW = 32
-
-
-class Readings(Protocol):
-    """How readings get into one kind of database."""
-
-    def append(self, connection: sa.Connection, columns: Columns) -> None: ...
-    def insert(self, connection: sa.Connection, columns: Columns) -> None: ...
-    def existing(self, connection: sa.Connection, keys: set[Key]) -> dict[Key, list[Stored]]: ...
-    def newest(self, connection: sa.Connection) -> Newest: ...
-    def committed(self) -> None: ...
-    def rolled_back(self) -> None: ...
-    def maintain(self, engine: sa.Engine, *, everything: bool = False) -> bool: ...
-
-
-class State:
-    """What the writer remembers between transactions; read anew after each that failed."""
-
-    def __init__(self) -> None:
-        self.loaded = False
-        self.catalog = Catalog()
-        self.newest = Newest()
-        self.open_gaps: set[str] = set()
-
-    def load(self, connection: sa.Connection, readings: Readings) -> None:
-        """Read it from the store."""
-        self.catalog.load(connection)
-        self.newest = readings.newest(connection)
-        self.open_gaps = gaps.devices_with_open_gaps(connection)
-        self.loaded = True
 
 
 class Transaction:
@@ -237,7 +210,7 @@ class Transaction:
             for row in bad:
                 ts = batch.base + batch.offsets[row]
                 if batch.points[row] in points and t.TS_MIN <= ts <= t.TS_MAX:
-                    self._gap_of(step, points[batch.points[row]], ts)
+                    self._gap_of(step, points[batch.points[row]], ts, ts)
             columns = columns_of(
                 take(batch, [row for row in range(len(batch.points)) if row not in bad]), points, index
             )
@@ -255,7 +228,9 @@ class Transaction:
 
     def _link(self, step: Step, link: Link) -> None:
         if self._allowed(step, link.device, link):
-            store_link(self._connection, link)
+            changed = store_link(self._connection, link)
+            if changed is not None:
+                self._mark(step, link.device, *changed)
             self._links.append(link)
 
     def _events_of(self, step: Step, events: list[Event]) -> None:
@@ -267,6 +242,13 @@ class Transaction:
     def _gaps(self, step: Step, found: list[Gap]) -> None:
         mine = [gap for gap in found if gap.device is None or self._allowed(step, gap.device, [gap])]
         gaps.insert_gaps(self._connection, step, mine, self._state.catalog.points(self._connection, step.stream))
+        for gap in mine:
+            self._mark(step, gap.device, gap.start, max(gap.start, gap.end))
+
+    def _mark(self, step: Step, device: str | None, start: int, end: int) -> None:
+        """Roll-ups that are made already know nothing of this."""
+        if start < self._state.rolled_to:
+            mark_gap(self._connection, step.gateway, device, start, end)
 
     def _done(self, step: Step, body: Progress) -> None:
         catalog = self._state.catalog
@@ -323,10 +305,28 @@ class Transaction:
                     del column[row]
         self._write(columns, self._readings.append)
         if rest:
+            others = self._without_too_late(others)
             keys = set(zip(others.signal, others.ts, strict=True))
             resolved = resolve(others, self._readings.existing(self._connection, keys), self._state.newest)
             self._write(resolved.rows, self._readings.insert)
             self._account(others, resolved)
+
+    def _without_too_late(self, others: Columns) -> Columns:
+        """Leave out rows before the horizon: a gap for each of their signals. A signal's newest reading is never too late."""
+        horizon = self._state.horizon
+        if not any(ts < horizon for ts in others.ts):
+            return others
+        found: dict[int, list[int]] = {}
+        for row, ts in enumerate(others.ts):
+            if ts < horizon and others.flags[row] & Flag.LATE:
+                found.setdefault(others.signal[row], []).append(row)
+        for signal, rows in sorted(found.items()):
+            times = [others.ts[row] for row in rows]
+            step = self._steps[others.step[rows[0]]]
+            self._gap_of(step, signal, min(times), max(times), Cause.TOO_LATE, len(rows))
+        out = {row for rows in found.values() for row in rows}
+        self.applied.late += len(out)
+        return others.pick([row for row in range(len(others)) if row not in out])
 
     def _account(self, others: Columns, resolved: Resolved) -> None:
         self.applied.duplicates += resolved.duplicates
@@ -351,6 +351,8 @@ class Transaction:
                 return
         else:
             write(self._connection, columns)
+        if self._state.rolled_to > min(columns.ts):
+            mark_late(self._connection, columns, self._state.rolled_to)
         self.applied.rows += len(columns)
         status = [code or 0 for code in columns.status]
         flags = [number & FLAG_MASK for number in columns.flags]
@@ -364,11 +366,13 @@ class Transaction:
             columns.flags[row] & FLAG_MASK,
         )  # fmt: skip
         self._dead_letter(step, reason, reading, 1)
-        self._gap_of(step, reading.signal, reading.ts)
+        self._gap_of(step, reading.signal, reading.ts, reading.ts)
 
-    def _gap_of(self, step: Step, signal: int, ts: int) -> None:
+    def _gap_of(
+        self, step: Step, signal: int, start: int, end: int, cause: Cause = Cause.UNDECODABLE, count: int = 1
+    ) -> None:
         device = self._connection.execute(sa.select(t.signal.c.device).where(t.signal.c.id == signal)).scalar_one()
-        gaps.insert_gap(self._connection, step, device, signal, Cause.UNDECODABLE, ts, ts, 1)
+        gaps.insert_gap(self._connection, step, device, signal, cause, start, end, count)
 
     # --------------------------------------------------------------------------------------------- what goes wrong
 

@@ -18,18 +18,16 @@ from gateway.store._engine import Place, make_engine, place_of
 from gateway.store._errors import DataError, translated
 from gateway.store._history import (
     CHUNK,
-    SAMPLE,
-    blind_intervals,
     groups,
-    known_to,
     last_rows,
     select_readings,
     stream_rows,
     to_readings,
 )
 from gateway.store._migrate import check_version, version
+from gateway.store._rollups import QUARTER, clean_to, raw_buckets, regroup, stored
 from gateway.store._values import from_json
-from gateway.store.buckets import Width, edges, fold, span
+from gateway.store.buckets import Width, edges, span
 from schemas.wire import Done
 
 Order = Literal["asc", "desc"]
@@ -187,19 +185,21 @@ class Reader:
         if start >= end:
             return
         with self._transaction() as connection:
-            zone = timezone or connection.execute(sa.select(t.store.c.timezone)).scalar_one()
+            site = connection.execute(sa.select(t.store.c.timezone)).scalar_one()
+            zone = timezone or site
             first, last = span(start, end, width, zone)
-            before = select_readings(connection, [signal], None, first, descending=True, limit=1, names=SAMPLE)
-            carry = connection.execute(before).first()
-            query = select_readings(connection, [signal], first, last, names=SAMPLE)
-            rows = chain.from_iterable(stream_rows(connection, query, large=not self._place.single))
-            yield from fold(
-                ((ts, num, status or 0) for ts, num, status, _ in rows),
-                edges(start, end, width, zone),
-                None if carry is None else (carry[0], carry[1], carry[2] or 0),
-                blind_intervals(connection, signal, first if carry is None else carry[0], last),
-                known_to(connection, signal, last),
-            )
+            tier = _tier(width, zone == site)
+            cut = first
+            if tier is not None:
+                # what the tier answers for ends where it is made, or dirty; from the bucket there on it is the readings
+                upto = min(clean_to(connection, signal, tier), last)
+                cut = span(upto, upto + 1, width, zone)[0] if upto > first else first
+                if cut > first:
+                    parts = stored(connection, tier, signal, first, cut)
+                    yield from regroup(parts, edges(first, cut, width, zone))
+            if cut < last:
+                bounds = edges(cut, last, width, zone)
+                yield from raw_buckets(connection, signal, bounds, cut, last, large=not self._place.single)
 
     # ------------------------------------------------------------------------------------- events, gaps, connections
 
@@ -350,6 +350,13 @@ class Reader:
                     yield connection
         except DataError as error:
             raise StoreFailedError(f"store {self._place.text}: {error}", fix="Correct the query.") from error
+
+
+def _tier(width: Width, site: bool) -> sa.Table | None:
+    """The roll-up that has the buckets of this width, or the parts of them."""
+    if width == "day":
+        return t.rollup_day if site else t.rollup_quarter
+    return t.rollup_quarter if round(float(width) * 1_000_000) % QUARTER == 0 else None
 
 
 def _gap(row: sa.RowMapping) -> r.GapRecord:

@@ -204,6 +204,55 @@ tail = sa.Table(
 Rows up to `store.merge_row` of signals up to `store.merge_signal` are in `reading` already.
 """
 
+
+def _rollup(name: str, comment: str) -> sa.Table:
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("signal_id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("start_ts", Micros, primary_key=True, autoincrement=False),
+        sa.Column("end_ts", Micros, nullable=False),
+        sa.Column("good", sa.BigInteger, nullable=False),
+        sa.Column("uncertain", sa.BigInteger, nullable=False),
+        sa.Column("bad", sa.BigInteger, nullable=False),
+        sa.Column("min", sa.Double),
+        sa.Column("max", sa.Double),
+        sa.Column("first", sa.Double),
+        sa.Column("first_ts", Micros),
+        sa.Column("last", sa.Double),
+        sa.Column("last_ts", Micros),
+        sa.Column("sum", sa.Double),
+        sa.Column("average", sa.Double),
+        sa.Column("covered", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+        comment=comment,
+    )
+
+
+rollup_quarter = _rollup("rollup_quarter", "Buckets of 15 minutes; covered is in µs. Empty ones are not stored.")
+rollup_day = _rollup("rollup_day", "Days of the site's time zone (store.timezone), from the buckets of 15 minutes.")
+
+rolled = sa.Table(
+    "rolled",
+    metadata,
+    sa.Column("signal_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("quarter_to", Micros, nullable=False),
+    sa.Column("day_to", Micros),
+    comment="Up to when the roll-ups of a signal are made.",
+)
+
+dirty = sa.Table(
+    "dirty",
+    metadata,
+    sa.Column("id", Number, primary_key=True),
+    sa.Column("device", sa.Text),
+    sa.Column("signal_id", sa.Integer, index=True),
+    sa.Column("start_ts", Micros, nullable=False),
+    sa.Column("end_ts", Micros, nullable=False),
+    sa.Index("dirty_device", "device"),
+    comment="Where roll-ups are to be made again, up to the reading after end_ts. signal_id null: all of the device.",
+)
+
 progress = sa.Table(
     "progress",
     metadata,

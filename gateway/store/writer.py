@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +26,16 @@ from gateway.store._errors import DataError, translated
 from gateway.store._migrate import upgrade
 from gateway.store._postgres import PostgresReadings
 from gateway.store._sqlite import PIECE_ROWS, SqliteReadings
+from gateway.store._state import Readings, State
 from gateway.store._timescale import installed
-from gateway.store._transaction import Readings, State, Transaction
+from gateway.store._transaction import Transaction
+from gateway.store._upkeep import Upkeep
 from schemas.wire import Mark
+
+_UPKEEP = 0.05
+"""Seconds of upkeep after a commit, and of rest before the next ones."""
+_UPKEEP_EVERY = 1.0
+_UPKEEP_AGAIN = 60.0
 
 
 class Writer:
@@ -39,7 +47,7 @@ class Writer:
     LeaseLostError when another ingest has taken the lease, StoreFailedError when a person is needed.
     """
 
-    def __init__(self, engine: sa.Engine, place: Place) -> None:
+    def __init__(self, engine: sa.Engine, place: Place, *, retention: float | None = None) -> None:
         self._engine = engine
         self._place = place
         self._state = State()
@@ -47,12 +55,16 @@ class Writer:
         self._fence: int | None = None
         self._ttl = 0.0
         self._maintenance: StoreError | None = None
+        self._upkeep_at = 0.0
         with self._transaction() as connection:
             row = connection.execute(sa.select(t.store)).one()
             self.timescale: bool = installed(connection)
             """True when the store is TimescaleDB."""
         self._readings: Readings = (
             SqliteReadings() if place.sqlite else PostgresReadings(copy=place.copy, timescale=self.timescale)
+        )
+        self._upkeep = Upkeep(
+            self._transaction, self._upkeep_transaction, self._tidy, retention=retention, timescale=self.timescale
         )
         self.store_id: str = row.store_id
         """UUID, born with the database."""
@@ -151,7 +163,7 @@ class Writer:
                         f"store {self._place.text}: {error}", fix="Read the database's log."
                     ) from error
                 self._state.loaded = False
-            self._maintain(1 + 2 * applied.rows // PIECE_ROWS)
+            self._after(applied)
             return applied
 
     def _apply(self, steps: Sequence[Step], *, careful: bool) -> Applied:
@@ -188,14 +200,67 @@ class Writer:
             while self._merge(everything=everything):
                 everything = False
 
-    def _maintain(self, pieces: int) -> None:
+    def roll_up(self, limit: int | None = None) -> int:
+        """Make the roll-ups that are due, and delete what is older than the retention; `apply` does so by and by.
+
+        At most `limit` short transactions; returns how many there were.
+        """
+        with self._lock:
+            pieces = 0
+            while (limit is None or pieces < limit) and self._upkeep_step():
+                pieces += 1
+            return pieces
+
+    def _after(self, applied: Applied) -> None:
+        """Upkeep after a commit, for a short time; what was committed stays so, whatever happens here."""
         try:
+            pieces = 1 + 2 * applied.rows // PIECE_ROWS
             while pieces > 0 and self._merge():
                 pieces -= 1
         except StoreWeatherError:
-            pass  # what was committed stays committed; the next transaction tries the merge again
+            return  # the next transaction tries it again
         except StoreFailedError as error:
             self._maintenance = error
+            return
+        began = time.monotonic()
+        if began < self._upkeep_at:
+            return
+        try:
+            while self._upkeep_step():
+                if time.monotonic() - began > _UPKEEP:
+                    self._upkeep_at = time.monotonic() + _UPKEEP
+                    return
+            self._upkeep_at = time.monotonic() + _UPKEEP_EVERY
+        except (StoreWeatherError, LeaseLostError):
+            return
+        except StoreFailedError as error:
+            # the readings are safe without roll-ups: say it, and try again in a while
+            applied.problems.append(f"roll-ups: {error}")
+            self._upkeep_at = time.monotonic() + _UPKEEP_AGAIN
+
+    def _upkeep_step(self) -> bool:
+        try:
+            return self._upkeep.step()
+        except DataError as error:
+            raise StoreFailedError(
+                f"store {self._place.text}: roll-ups: {error}", fix="Read the database's log."
+            ) from error
+
+    @contextmanager
+    def _upkeep_transaction(self) -> Iterator[sa.Connection]:
+        """A transaction that is ours by the lease; what it has moved is known to the next `apply`."""
+        with self._transaction() as connection:
+            if not lease.renew(connection, self._fenced(), self._ttl):
+                raise self._lost()
+            yield connection
+            state = State()
+            state.load_upkeep(connection)
+        self._state.rolled_to, self._state.horizon = state.rolled_to, state.horizon
+
+    def _tidy(self) -> None:
+        everything = True
+        while self._merge(everything=everything):
+            everything = False
 
     def _merge(self, *, everything: bool = False) -> bool:
         try:
@@ -252,7 +317,7 @@ def open_writer(settings: StoreSettings, data_dir: Path, timezone: str) -> Write
     try:
         with translated(place.text):
             upgrade(engine, place.text, timezone)
-        return Writer(engine, place)
+        return Writer(engine, place, retention=settings.retention)
     except DataError as error:
         engine.dispose()
         raise StoreWeatherError(f"store {place.text}: {error}", fix="Another ingest was making the schema.") from error

@@ -161,13 +161,13 @@ def test_connection_intervals_across_streams(writer: Writer, reader: Reader) -> 
         ]
     )
     assert [(link.up, link.at) for link in applied.committed.links] == [(True, at(0)), (False, at(10)), (False, at(12))]
-    open_one = Connection(1, "press", at(10), None, "timeout")
+    open_one = Connection(1, "press", at(10), None, "again")
     assert reader.connections() == [open_one]
     assert reader.snapshot().connections == [open_one]
     writer.apply([second.birth(signal(1, "t")), second.link(True, 3600)])
     assert reader.snapshot().connections == []
     writer.apply([second.link(False, 4000), second.link(True, 3999), second.link(True, 5000), second.link(False, 6000)])
-    closed = Connection(1, "press", at(10), at(3600), "timeout")
+    closed = Connection(1, "press", at(10), at(3600), "again")
     rest = [Connection(2, "press", at(4000), at(4000), ""), Connection(3, "press", at(6000), None, "")]
     assert reader.connections("press") == [closed, *rest]
     assert reader.connections("oven") == []

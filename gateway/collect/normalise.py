@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from adapters.contract import Samples
 from gateway.collect._signal_rules import SignalRules, kept, same
 from gateway.collect.clock import AHEAD, EARLIEST, ClockChange, DeviceClock
+from gateway.collect.counters import CounterWatch
 from gateway.collect.items import Readings
 from gateway.config.plan import PlannedDevice
 from schemas.status import BAD_ENCODING_LIMITS_EXCEEDED, BAD_NO_COMMUNICATION, CODE_MASK
@@ -142,6 +143,7 @@ class Normaliser:
         self._blocks: dict[int, tuple[Sequence[int], Sequence[Any], int]] = {}
         self._oversize: dict[int, Gap] = {}
         self._told: dict[int, int] = {}
+        self._counters = CounterWatch(device, new_id)
         self.events: list[Event] = []
         self.gaps: list[Gap] = []
         self.suppressed = 0
@@ -189,7 +191,10 @@ class Normaliser:
         else:
             self._feed_polled(samples, rows)
         self.suppressed += len(points) - len(rows.points)
-        return rows.readings(self.device, samples.group, samples.received)
+        readings = rows.readings(self.device, samples.group, samples.received)
+        if readings is not None:
+            self.events += self._counters.check(readings)
+        return readings
 
     def _feed_polled(self, samples: Samples, rows: _Rows) -> None:
         """An answer of a polled device: one time for all. One that equals the answer before is known to be unchanged at once."""

@@ -132,7 +132,8 @@ class _Sender:
                 await self._send(message)
                 return
             headers = MutableHeaders(raw=list(head["headers"]))
-            headers.add_vary_header("Accept-Encoding")
+            if "accept-encoding" not in headers.get("vary", "").lower():
+                headers.add_vary_header("Accept-Encoding")
             if more or len(message.get("body", b"")) >= _SMALLEST:
                 self._compressor = _compressor(self._encoding)
                 headers["Content-Encoding"] = self._encoding

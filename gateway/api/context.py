@@ -188,7 +188,7 @@ def answer(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The answer with this body (bytes of JSON, or what msgspec encodes). With an `etag` that the client has: 304 and no body."""
-    all_headers = {"Content-Language": language, "Vary": "Accept-Language", "Cache-Control": "no-cache"}
+    all_headers = {"Content-Language": language, "Vary": "Accept-Language, Accept-Encoding", "Cache-Control": "no-cache"}
     if next is not None:
         all_headers["Link"] = f'<{next}>; rel="next"'
     if etag is not None:

@@ -12,12 +12,14 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from gateway.api._heard import Heard
+from gateway.api._recent import Recent
 from gateway.api.catalog import EMPTY, Catalog
 from gateway.api.reasons import COLLECTOR_SILENT, NEVER_HEARD, RETIRED
 from gateway.api.shapes import DeviceState
@@ -30,10 +32,6 @@ log = logging.getLogger("guantong.serve")
 
 T = TypeVar("T")
 
-KEEP = 60.0
-"""Seconds of commits that are kept for clients that come back."""
-KEEP_BYTES = 48 * 1024 * 1024
-"""Above so many bytes the kept time is shorter."""
 POLL = 5.0
 """Seconds of silence of the bus after which the store is asked, and then again and again."""
 SILENT = 10.0
@@ -168,22 +166,18 @@ class Live:
         self.listeners: set[Listener] = set()
         self._reader, self._topics, self._in_thread = reader, topics, in_thread
         self._now, self._monotonic = now_us, monotonic
-        self._poll, self._silent = poll, silent
+        self._poll = poll
         self._inbox: deque[tuple[int, str, bytes]] = deque()
         self._inbox_bytes = 0
         self._arrived = 0
         self._known_births = 0
         self._load_wanted = "start"
         self._awake = asyncio.Event()
-        self._kept: deque[tuple[float, int, bytes]] = deque()
-        self._kept_bytes = 0
-        self._kept_from = 0
+        self._recent = Recent()
+        self._heard = Heard(silent)
         self._loaded_at = -_IN_FLIGHT
         self._loaded_no = 0
         self._checked = 0.0
-        self._marks: dict[str, int] = {}
-        self._heard: dict[str, float] = {}
-        self._quiet: set[str] = set()
         self._pause = _FIRST_PAUSE
         if bus is not None:
             bus.subscribe(topics.committed("+"), self._on_committed)
@@ -294,14 +288,14 @@ class Live:
             self.seen.setdefault(done.device, {})[done.group] = done.complete_to
         self.down = {item.device: (item.start, item.reason) for item in snapshot.connections}
         self._loaded_at, self._loaded_no = self._monotonic(), snapshot.commit_no
-        self._hear_streams(streams, self._checked)
-        self._checked = self._monotonic()
+        now = self._monotonic()
+        self._heard.look(streams, self._checked, now, self._now())
+        self._checked = now
         self.loaded = True
         self._changed()
         if not same:
             self.last_commit = self._monotonic() if self.last_commit is not None or streams else None
-            self._kept.clear()
-            self._kept_bytes, self._kept_from = 0, snapshot.commit_no
+            self._recent.begin(snapshot.commit_no)
             for listener in list(self.listeners):
                 listener.reset()
 
@@ -333,36 +327,18 @@ class Live:
         if not self.loaded or now - self._checked < self._poll:
             return
         told = self.last_commit is not None and now - self.last_commit < self._poll
-        if told and all(now - self._heard.get(name, -SILENT) < self._poll for name in self._gateways()):
+        ages = [self._heard.age(name, now) for name in self._gateways()]
+        if told and all(age is not None and age < self._poll for age in ages):
             return
         before, self._checked = self._checked, now
         self.numbers.polls += 1
-        moved = self._hear_streams(await self._ask(self._reader.streams), before)
+        streams = await self._ask(self._reader.streams)
+        moved = self._heard.look(streams, before, self._monotonic(), self._now())
         if moved and not told:
             self._want("the store has moved on, and the bus said nothing")
 
     def _gateways(self) -> set[str]:
         return {device.gateway for device in self.catalog.devices.values() if not device.retired}
-
-    def _hear_streams(self, streams: Iterable[StreamRecord], before: float) -> bool:
-        """Notes which gateways have written since the look at `before` (monotonic); True when any watermark has moved."""
-        now, wall = self._monotonic(), self._now()
-        marks: dict[str, int] = {}
-        moved = False
-        for stream in streams:
-            marks[stream.id] = stream.watermark
-            if self._marks.get(stream.id) == stream.watermark:
-                continue
-            moved = True
-            heard = now - max(0.0, (wall - stream.seen_at) / 1e6)
-            if self._marks:
-                # ingest's clock may be another one; but what has moved has moved since the last look
-                heard = max(heard, before)
-            if heard > self._heard.get(stream.gateway, float("-inf")):
-                self._heard[stream.gateway] = heard
-        moved = moved or len(marks) < len(self._marks)
-        self._marks = marks
-        return moved
 
     # --------------------------------------------------------------------------------------------------- applying
 
@@ -382,16 +358,13 @@ class Live:
             self._want(f"commit {self.commit_no + 1} is missing")
             return
         self._apply(message)
-        now = self._monotonic()
-        self._kept.append((now, message.commit_no, payload))
-        self._kept_bytes += len(payload)
-        self._forget(now)
+        self._recent.add(self._monotonic(), message.commit_no, payload)
 
     def _had(self, commit_no: int, payload: bytes) -> bool:
         """Whether a number that is not new is a repetition; if not, the store has been put back."""
         if commit_no <= self._loaded_no and self._monotonic() - self._loaded_at < _IN_FLIGHT:
             return True
-        return any(number == commit_no and kept == payload for _, number, kept in self._kept)
+        return self._recent.has(commit_no, payload)
 
     def _apply(self, message: Committed) -> None:
         self.commit_no = message.commit_no
@@ -414,17 +387,17 @@ class Live:
             self._link(link)
             self._hear(devices, link.device, now)
         self._changed()
-        self._tell(
-            Change(
-                self.epoch, self.commit_no, message.rows, list(dict.fromkeys(link.device for link in message.links)),
-                message.progress, message.events,
-            )
-        )  # fmt: skip
+        self._tell(self._change(message))
+
+    @staticmethod
+    def _change(message: Committed) -> Change:
+        devices = list(dict.fromkeys(link.device for link in message.links))
+        return Change(message.epoch, message.commit_no, message.rows, devices, message.progress, message.events)
 
     def _hear(self, devices: dict[str, DeviceRecord], device: str, now: float) -> None:
         known = devices.get(device)
         if known is not None:
-            self._heard[known.gateway] = now
+            self._heard.note(known.gateway, now)
 
     def _link(self, link: Link) -> None:
         if link.up:
@@ -451,12 +424,8 @@ class Live:
     def _watch(self) -> None:
         """Which collectors are silent, and what is too old to be kept."""
         now = self._monotonic()
-        self._forget(now)
-        if not self.loaded:
-            return
-        quiet = {name for name in self._gateways() if now - self._heard.get(name, float("-inf")) > self._silent}
-        turned = quiet ^ self._quiet
-        self._quiet = quiet
+        self._recent.forget(now)
+        turned = self._heard.watch(self._gateways(), now) if self.loaded else set()
         if turned:
             devices = [device.id for device in self.catalog.devices.values() if device.gateway in turned]
             for device in devices:
@@ -466,35 +435,22 @@ class Live:
 
     # ----------------------------------------------------------------------------------------------- for the stream
 
-    def _forget(self, now: float) -> None:
-        kept = self._kept
-        while kept and (now - kept[0][0] > KEEP or self._kept_bytes > KEEP_BYTES):
-            _, number, payload = kept.popleft()
-            self._kept_bytes -= len(payload)
-            self._kept_from = number
-
     def since(self, epoch: int, commit_no: int) -> list[Change] | None:
         """The commits after this one, or None when they are not all kept any more (or never were of this store)."""
-        if epoch != self.epoch or not self._kept_from <= commit_no <= self.commit_no:
+        if epoch != self.epoch or commit_no > self.commit_no:
             return None
-        found = []
-        for _, number, payload in self._kept:
-            if number > commit_no:
-                message = _committed.decode(payload)
-                devices = list(dict.fromkeys(link.device for link in message.links))
-                found.append(Change(epoch, number, message.rows, devices, message.progress, message.events))
-        return found
+        payloads = self._recent.since(commit_no)
+        return None if payloads is None else [self._change(_committed.decode(payload)) for payload in payloads]
 
     # -------------------------------------------------------------------------------------------------- for answers
 
     def is_quiet(self, gateway: str) -> bool:
         """Whether nothing has been heard of this gateway's collector for too long."""
-        return gateway in self._quiet
+        return gateway in self._heard.quiet
 
     def silence(self, gateway: str) -> float | None:
         """Seconds since the last word of this gateway's collector; None when there never was one."""
-        heard = self._heard.get(gateway)
-        return None if heard is None else max(0.0, self._monotonic() - heard)
+        return self._heard.age(gateway, self._monotonic())
 
     def commit_age(self) -> float | None:
         """Seconds since a commit was last heard of; None before the first."""
@@ -505,7 +461,7 @@ class Live:
         if device.retired:
             return DeviceView("retired", RETIRED, device.changed_at)
         last_seen = self.last_seen(device.id)
-        if device.gateway in self._quiet:
+        if device.gateway in self._heard.quiet:
             return DeviceView("unknown", COLLECTOR_SILENT, last_seen)
         down = self.down.get(device.id)
         if down is not None:

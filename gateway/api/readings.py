@@ -78,7 +78,7 @@ def routes(api: Api) -> APIRouter:
             encoded = Encoded(b'{"items":[' + b",".join(items) + end, link=more)
             cache.put(version, key, encoded)
         encoding = chosen(request.headers.get("accept-encoding", ""))
-        headers = {"Vary": "Accept-Language, Accept-Encoding"}
+        headers: dict[str, str] = {}
         if encoding != "identity" and len(encoded.plain) >= 500:
             headers["Content-Encoding"] = encoding
             return answer(request, await encoded.get(encoding), language, next=encoded.link, headers=headers)
@@ -316,7 +316,7 @@ async def _export(
         "Cache-Control": "no-store",
         "Guantong-Complete": "true" if completeness.complete else f"false; missing={missing}",
         "Link": f'<{ROOT}/gaps?signal={public_id(signal)}>; rel="related"; title="gaps"',
-        "Vary": "Accept-Language",
+        "Vary": "Accept-Language, Accept-Encoding",
     }
     if form.csv:
         name = public_id(signal).replace("/", "_")

@@ -25,6 +25,7 @@ from gateway.api.protocol import limited
 from gateway.bus.client import Bus
 from gateway.bus.topics import Topics
 from gateway.config.models import ApiSettings
+from gateway.platform import POSIX
 from gateway.roles import CannotStartError
 from gateway.store import Reader
 from schemas.wire import State
@@ -158,6 +159,7 @@ class Serve:
     def _end_threads(self) -> None:
         for threads in (self._threads, self._state_thread):
             threads.shutdown(wait=False, cancel_futures=True)
+        self._reader.close()
 
     # ---------------------------------------------------------------------------------------------------- listening
 
@@ -185,7 +187,8 @@ class Serve:
             ) from error
         listener = socket.socket(family, kind, protocol)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if POSIX:  # on Windows it would let two programs share the port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen(512)
             listener.setblocking(False)

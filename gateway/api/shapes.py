@@ -98,7 +98,7 @@ class Device(msgspec.Struct, frozen=True):
     text: str
     fix: str
     since: Annotated[Time | None, msgspec.Meta(description="Since when it is so, where that is known.")]
-    last_seen: Annotated[Time | None, msgspec.Meta(description="Up to when everything of the device is known.")]
+    last_seen: Annotated[Time | None, msgspec.Meta(description="When something of the device was last known to hold.")]
     born_at: Time
     changed_at: Time
 

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.api.live import KEEP, Change, Live
+from gateway.api._recent import KEEP, Recent
+from gateway.api.live import Change, Live
 from gateway.ledger.steps import StoreWeatherError
 from schemas.wire import Committed, Link, Row
 from tests.api.shop import SECOND, T0, Shop, imm, meter, move_stamps
@@ -370,6 +371,17 @@ async def test_a_minute_of_commits_is_kept(shop: Shop) -> None:
         assert live.since(live.epoch, live.commit_no) == []
         assert live.since(live.epoch, live.commit_no + 1) is None
         assert live.since(live.epoch + 1, live.commit_no) is None
+
+
+def test_what_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.api._recent.KEEP_BYTES", 1000)
+    recent = Recent()
+    recent.begin(10)
+    for number in range(11, 21):
+        recent.add(0.0, number, bytes([number]) * 300)
+    assert recent.since(16) is None
+    assert [payload[0] for payload in recent.since(17) or ()] == [18, 19, 20]
+    assert recent.since(20) == []
 
 
 async def test_a_store_that_cannot_be_read_is_a_state(shop: Shop) -> None:

@@ -212,6 +212,7 @@ class Sender:
         self._cursor.clear()
         self._in_flight.clear()
         marks = {mark.stream: mark for mark in answer.marks}
+        before = len(self.forked)
         for stream in self.outbox.streams():
             mark = marks.get(stream.id)
             seq = mark.seq if mark is not None else 0
@@ -224,6 +225,8 @@ class Sender:
                 self.numbers.restored += 1
             self.outbox.set_confirmed(stream.id, seq, now)
             self._cursor[stream.id] = min(seq, stream.high) + 1
+        if len(self.forked) > before:
+            self._ask_again(now)  # ingest does not know the new streams yet
 
     def _forked(self, stream: Stream, seq: int, end: bytes) -> bool:
         """True when the store's history of this stream is not ours: a machine was set back to a snapshot while it ran."""

@@ -1,4 +1,4 @@
-"""`/health` and `/metrics`."""
+"""`/health`, `/metrics` and the page at `/`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gateway.api import guard, shapes
 from gateway.api.context import Api, answer, language_of
 from gateway.api.guard import READER
 from gateway.api.language import Language, Words
+from gateway.api.page import render
 from gateway.api.parameters import OneQuery
 from gateway.api.stream import Streams
 from gateway.bus.client import Bus
@@ -75,6 +76,11 @@ def routes(api: Api, bus: Bus, registry: CollectorRegistry) -> APIRouter:
     async def metrics() -> Response:
         """Metrics of this role in the text format of Prometheus."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
+
+    @router.get("/", name="index", include_in_schema=False)
+    async def index() -> Response:
+        """Where everything is."""
+        return HTMLResponse(render(), headers={"Cache-Control": "no-cache"})
 
     return router
 

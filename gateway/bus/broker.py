@@ -13,25 +13,42 @@ from pathlib import Path
 
 from schemas.wire import MAX_MESSAGE
 
-_SEGMENT = 2 * 1024 * 1024
-"""Bytes of a segment of a topic's log; ten of them bound the broker's memory for a topic."""
+_LOG = (256 * 1024, 8)
+"""Bytes of a segment, and segments, of the log that the broker keeps for each subscribed filter. It fills up with everything that
+passes, whether anybody is behind or not."""
+_LOGS = {
+    "ledger/#": (256 * 1024, 10),
+    "confirmed/#": (1024, 8),
+    "sync/#": (1024, 8),
+    "commands/#": (1024, 8),
+    "events/#": (16 * 1024, 8),
+    "status/#": (16 * 1024, 8),
+}
+"""Other logs, below `{root}/v1/`. A message in a log keeps the whole buffer in memory in which it arrived, and what else was in it:
+topics of small messages must hold few of them, or each confirmation keeps the transaction that came with it."""
+WINDOW = 2 * 1024 * 1024
+"""Unconfirmed bytes that a collector may have on the way here. It is less than a log holds: ingest then misses none of them."""
 
 
-def write_config(path: Path, port: int) -> Path:
-    """Writes the broker's TOML for a listener on 127.0.0.1:`port` and returns `path`.
+def write_config(path: Path, port: int, root: str = "guantong") -> Path:
+    """Writes the broker's TOML for a listener on 127.0.0.1:`port` and returns `path`. `root`: the first levels of our topics.
 
     The payload limit is above the ledger's largest message: rumqttd's own default of 20 kB cuts the connection of whoever
     sends more, again and again.
     """
+    logs = "".join(
+        f'[router.custom_segment."{root}/v1/{name}"]\nmax_segment_size = {size}\nmax_segment_count = {count}\n'
+        for name, (size, count) in _LOGS.items()
+    )
     path.write_text(
         f"""id = 0
 [router]
 id = 0
 max_connections = 200
 max_outgoing_packet_count = 200
-max_segment_size = {_SEGMENT}
-max_segment_count = 10
-[v4.1]
+max_segment_size = {_LOG[0]}
+max_segment_count = {_LOG[1]}
+{logs}[v4.1]
 name = "v4-1"
 listen = "127.0.0.1:{port}"
 next_connection_delay_ms = 1

@@ -25,7 +25,7 @@ def gateway_children(config: Config, config_file: Path | None) -> list[Child]:
     children = []
     if config.bus.embedded:
         config.data_dir.mkdir(parents=True, exist_ok=True)
-        file = broker.write_config(config.data_dir / "broker.toml", config.bus.port)
+        file = broker.write_config(config.data_dir / "broker.toml", config.bus.port, config.bus.root)
         children.append(Child("broker", broker.command(file), give_up=None))
     return children + [role_child(role, config_file) for role in ("ingest", "serve", "collect")]
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from adapters.contract import SystemClock
+from gateway.bus import broker
 from gateway.bus.client import Bus, Will
 from gateway.bus.topics import Topics
 from gateway.collect.births import births_of, dump_known, known_of, load_known, retired
@@ -23,7 +24,7 @@ from gateway.config.models import Config
 from gateway.config.plan import Plan
 from gateway.config.resolve import resolve
 from gateway.ledger.outbox import Outbox, OutboxError
-from gateway.ledger.sender import Sender
+from gateway.ledger.sender import WINDOW_BYTES, Sender
 from gateway.platform import FileLock, LockedError
 from gateway.tasks import together
 from schemas.documents import DocumentError
@@ -46,7 +47,10 @@ class Collect:
         self.outbox = outbox
         topics = Topics(config.bus.root)
         self.thread = ThreadPoolExecutor(1, "outbox")
-        self.sender = Sender(outbox, plan.gateway.id, by_broker=config.bus.confirm == "broker")
+        self.sender = Sender(
+            outbox, plan.gateway.id,
+            window_bytes=broker.WINDOW if config.bus.embedded else WINDOW_BYTES, by_broker=config.bus.confirm == "broker",
+        )  # fmt: skip
         self.forwarder = Forwarder(
             bus, topics, plan.gateway.id, self.sender, self.thread, keep_confirmed=config.outbox.keep_confirmed
         )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -215,6 +216,32 @@ async def test_a_publish_that_the_acl_refuses_is_seen(mosquitto_factory: Callabl
         bus.publish("guantong/v1/ledger/gw", b"x")
         await eventually_async(lambda: bus.health.state == "degraded")
         assert "ACL" in bus.health.fix_en
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_the_embedded_broker_does_not_keep_what_came_with_small_messages(tmp_path: Path) -> None:
+    """A confirmation and the large message before it arrive in one buffer, which lives as long as either is in a log."""
+    server = Embedded(tmp_path)
+    assert server.process is not None
+    status = Path(f"/proc/{server.process.pid}/status")
+
+    def resident() -> int:
+        return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmRSS")))
+
+    got: list[str] = []
+    reader, writer = (Bus(BusOptions(port=server.port, protocol="3.1.1")) for _ in range(2))
+    for topic in ("committed", "confirmed"):
+        reader.subscribe(f"guantong/v1/{topic}/+", lambda topic, _payload: got.append(topic))
+    async with running(reader), running(writer):
+        await eventually_async(lambda: reader.connected and writer.connected)
+        before, rounds = resident(), 500
+        for number in range(1, rounds + 1):
+            writer.publish("guantong/v1/confirmed/gw", bytes(80))
+            writer.publish("guantong/v1/committed/store", bytes(100_000))
+            await eventually_async(lambda number=number: len(got) == 2 * number, interval=0.001)  # type: ignore[misc]
+        grown = resident() - before
+    server.kill()
+    assert grown < 20_000, f"{grown} kB more after {rounds} rounds of 100 kB"
 
 
 def test_the_embedded_broker_ends_with_its_parent(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def agree(reader: Reader, signals: tuple[int, ...] = (1, 2), end: float = 3 * DA
     """Roll-ups and readings say the same, in every width that is made of quarters."""
     for number in signals:
         for width in (QUARTER // SECOND, HOUR, "day"):
-            found = list(reader.buckets(number, at(0), at(end), width))  # type: ignore[arg-type]
+            found = list(reader.buckets(number, at(0), at(end), width))
             alike(found, from_readings(reader, number, at(0), at(end), width))
 
 

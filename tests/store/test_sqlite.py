@@ -163,6 +163,14 @@ def test_rows_lie_in_pages_by_signal(writer: Writer, database: sqlite3.Connectio
     assert pages * 4096 / (600 * SIGNALS) < 80
 
 
+def test_the_migrated_schema_is_that_of_the_tables(writer: Writer, database: sqlite3.Connection) -> None:
+    """Beside columns and indexes, which are compared for all stores: tables by key, and the one row of `store`."""
+    rows = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    assert {name for name, sql in rows.items() if "WITHOUT ROWID" in sql} == {"reading", "rollup_quarter", "rollup_day"}
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+        database.execute("UPDATE store SET id = 2")
+
+
 def test_settings_that_durability_rests_on(writer: Writer) -> None:
     with writer._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"

@@ -291,7 +291,8 @@ class Link:
             pause = min(dues, default=math.inf) - self._clock.monotonic()
             self._retry_wake.clear()
             try:
-                await asyncio.wait_for(self._retry_wake.wait(), None if math.isinf(pause) else max(0.01, pause))
+                async with asyncio.timeout(None if math.isinf(pause) else max(0.01, pause)):
+                    await self._retry_wake.wait()
             except TimeoutError:
                 pass  # something is due
 

@@ -1,0 +1,390 @@
+"""How believable it is that some registers are one value of a type and byte order.
+
+A score is per register, between 0 and 1, so that readings of the same registers in pieces of different width compare. The
+rules are about how devices behave: a measured value moves little between two looks and has a magnitude that people
+print on panels; a counter rises; the low word of a larger number jumps about or wraps where the high word steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from gateway.explore.series import ORDERS, WIDTHS, Order, number, ordered, text
+
+ROUGH = 6000
+"""Mean change between two looks, in counts of 16 bits, above which a word is no measured value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One reading of `width` registers: score per register, and why (codes of `gateway.explore.words`)."""
+
+    type: str
+    order: Order
+    width: int
+    score: float
+    reasons: tuple[str, ...] = field(default=())
+    moving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """How a series of numbers moves."""
+
+    low: float
+    high: float
+    distinct: int
+    change: float
+    """Mean of the absolute differences."""
+    typical: float
+    """Median of those differences that are not zero."""
+    greatest: float
+    rises: int
+    falls: int
+
+    @property
+    def constant(self) -> bool:
+        return self.distinct == 1
+
+    @property
+    def counter(self) -> bool:
+        """Only ever rises, and not in one jump."""
+        return self.rises >= 3 and self.falls == 0
+
+    @property
+    def size(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+
+def motion(values: Sequence[int | float]) -> Motion:
+    """Of finite values, at least one."""
+    steps = [float(b) - float(a) for a, b in itertools.pairwise(values)]
+    moved = [abs(step) for step in steps if step]
+    return Motion(
+        float(min(values)), float(max(values)), len(set(values)), math.fsum(moved) / max(len(steps), 1),
+        median(moved) if moved else 0.0, max(moved, default=0.0), sum(step > 0 for step in steps), sum(step < 0 for step in steps),
+    )  # fmt: skip
+
+
+def _short(value: float) -> int:
+    """How many significant digits the number needs to come out as the same float32: a setting has few."""
+    wanted = struct.pack(">f", value)
+    for digits in range(1, 9):
+        try:
+            if struct.pack(">f", float(f"{value:.{digits}g}")) == wanted:
+                return digits
+        except OverflowError:
+            return 9
+    return 9
+
+
+# ---------------------------------------------------------------------------------------------------------- one register
+
+
+def single(words: Sequence[int]) -> list[Candidate]:
+    """The readings of one register, of which `words` are the looks."""
+    plain = motion(words)
+    if plain.constant:
+        return _constant_word(words[0])
+    signed = [word - 65536 if word & 0x8000 else word for word in words]
+    swapped = [(word & 0xFF) << 8 | word >> 8 for word in words]
+    turned = [word - 65536 if word & 0x8000 else word for word in swapped]
+    found = [_word("uint16", "ABCD", plain, 0.0), _word("int16", "ABCD", motion(signed), 0.02)]
+    if plain.high < 0x8000:
+        found[1] = Candidate("int16", "ABCD", 1, found[0].score - 0.03, found[0].reasons, True)
+    elif plain.low >= 0x8000 and motion(signed).low >= -5000:
+        found[0] = Candidate("uint16", "ABCD", 1, found[0].score * 0.7, found[0].reasons, True)
+    # Swapped bytes in single registers are rare: only a word that is rough as it stands can show them.
+    for type_, values in (("uint16", swapped), ("int16", turned)):
+        other = _word(type_, "BADC", motion(values), 0.2)
+        if found[0].score < 0.35 and found[1].score < 0.35:
+            found.append(other)
+    return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def _constant_word(word: int) -> list[Candidate]:
+    if word == 0:
+        return [Candidate("uint16", "ABCD", 1, 0.60, ("zero",)), Candidate("int16", "ABCD", 1, 0.5, ("zero",))]
+    if word in (0xFFFF, 0x8000, 0x7FFF):
+        score = 0.5
+        return [
+            Candidate("uint16", "ABCD", 1, score, ("absent",)), Candidate("int16", "ABCD", 1, score - 0.02, ("absent",)),
+        ]  # fmt: skip
+    if word >= 65536 - 3000:
+        return [
+            Candidate("int16", "ABCD", 1, 0.54, ("constant", "negative")),
+            Candidate("uint16", "ABCD", 1, 0.3, ("constant",)),
+        ]
+    score = 0.6 if word <= 100 else 0.56 if word <= 4000 or word % 100 == 0 else 0.48 if word <= 12000 else 0.36
+    return [
+        Candidate("uint16", "ABCD", 1, score, ("constant",)), Candidate("int16", "ABCD", 1, score - 0.03, ("constant",)),
+    ]  # fmt: skip
+
+
+def _word(type_: str, order: Order, moves: Motion, penalty: float) -> Candidate:
+    reasons: list[str] = []
+    if moves.counter:
+        score = 0.78 if moves.change < 2000 else 0.3
+        reasons.append("counter")
+    elif moves.distinct <= 4 and moves.size <= 1024:
+        score, reasons = 0.7, ["state"]
+    else:
+        relative = moves.typical / max(moves.size, 1.0)
+        if moves.change > ROUGH:
+            score, reasons = 0.05, ["jumps"]
+        elif moves.typical <= 5 or relative <= 0.03:
+            score, reasons = 0.75, ["smooth"]
+        elif moves.distinct <= 6 and moves.change < 600:
+            score, reasons = 0.62 if moves.size <= 4000 else 0.4, ["state"]
+        else:
+            score = max(0.68 - 0.4 * min(relative, 1.0) - 0.3 * moves.change / ROUGH, 0.1)
+            reasons = ["moves"]
+    if moves.low < 0:
+        reasons.append("negative")
+    return Candidate(type_, order, 1, score - penalty, tuple(reasons), True)
+
+
+# ------------------------------------------------------------------------------------------------------ several registers
+
+
+def wide(rows: Sequence[Sequence[int]], width: int) -> list[Candidate]:
+    """The readings of two or four registers as one number; `rows` are the looks."""
+    if all(not any(row) for row in rows):
+        return []
+    found: list[Candidate] = []
+    for order in ORDERS:
+        words = [ordered(row, order) for row in rows]
+        rare = {"ABCD": 0.0, "CDAB": 0.004, "BADC": 0.03, "DCBA": 0.03}[order]
+        float_ = _float("float32" if width == 2 else "float64", order, rows, rare)
+        if float_ is not None:
+            found.append(float_)
+        for type_ in ("uint32", "int32") if width == 2 else ("uint64", "int64"):
+            integer = _integer(type_, order, words, rows, rare)
+            if integer is not None:
+                found.append(integer)
+    return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float) -> Candidate | None:
+    values = [float(number(row, type_, order)) for row in rows]
+    finite = [value for value in values if math.isfinite(value)]
+    width = WIDTHS[type_]
+    if not finite:
+        # One quiet NaN, as devices write it for "no value": the sign and payload bits are all zero or all one.
+        first = ordered(rows[0], order)
+        if first[0] in (0x7FC0, 0x7FF8, 0xFFC0) and not any(first[1:]):
+            return Candidate(type_, order, width, 0.5 - rare, ("nan",))
+        return None
+    if len(finite) < len(values) and not all(value != value for value in values if not math.isfinite(value)):
+        return None
+    shown = [abs(value) for value in finite if value]
+    if not shown:
+        return None
+    big, small = max(shown), min(shown)
+    if big > 1e12 or small < 1e-9 or big < 1e-6:
+        return None
+    moves = motion(finite)
+    likely = 0.0 if 0.01 <= big <= 1e5 else 0.07 if 0.001 <= big <= 1e7 else 0.2
+    if moves.constant:
+        digits = _short(finite[0]) if type_ == "float32" else len(f"{finite[0]:.15g}".replace(".", "").strip("-0"))
+        score = 0.74 if digits <= 4 else 0.66 if digits <= 6 else 0.5
+        reasons = ["constant", "few_digits" if digits <= 6 else "magnitude"]
+        likely *= 2
+    elif moves.counter:
+        score = 0.88 if moves.typical <= 0.02 * moves.size else 0.7
+        reasons = ["counter", "magnitude"]
+    else:
+        relative = moves.typical / max(moves.size, 1e-9)
+        span = (moves.high - moves.low) / max(moves.size, 1e-9)
+        score = 0.88 if relative <= 0.05 else 0.8 if relative <= 0.2 else 0.66 if relative <= 0.7 else 0.5
+        reasons = ["smooth" if relative <= 0.2 else "moves", "magnitude"]
+        if span > 1 and small < big * 1e-4:
+            score -= 0.1
+    if any(value != value for value in values):
+        reasons.append("nan")
+    if min(finite) < 0:
+        reasons.append("negative")
+        if max(finite) > 0 and moves.typical > 0.9 * moves.size:
+            score -= 0.3
+    if width == 4:
+        score -= 0.03  # what holds as float64 often holds as two float32, and these are far commoner
+    return Candidate(
+        type_, order, width, score - likely - rare - _disorder(rows, order), tuple(reasons), not moves.constant
+    )  # fmt: skip
+
+
+def _disorder(rows: Sequence[Sequence[int]], order: Order) -> float:
+    """A penalty when a byte takes more values than a less significant one does: then the order is wrong."""
+    counts: list[int] = []
+    for place in range(len(rows[0])):
+        words = {row[place] for row in rows}
+        halves = [len({word >> 8 for word in words}), len({word & 0xFF for word in words})]
+        counts += halves
+    if order in ("CDAB", "DCBA"):
+        counts = [count for place in range(len(counts) - 2, -1, -2) for count in counts[place : place + 2]]
+    if order in ("BADC", "DCBA"):
+        counts = [count for place in range(0, len(counts), 2) for count in (counts[place + 1], counts[place])]
+    for upper, lower in itertools.pairwise(counts):
+        if upper > 1.5 * lower + 2 and lower > 1:
+            return 0.12
+    # A byte that rests below one that moves: only round numbers do so, and then everything below rests too.
+    moving = [count > 1 for count in counts]
+    last = max((place for place, one in enumerate(moving) if one), default=-1)
+    first = moving.index(True) if True in moving else 0
+    return 0.1 if not all(moving[first : last + 1]) else 0.0
+
+
+def _integer(
+    type_: str, order: Order, words: Sequence[Sequence[int]], rows: Sequence[Sequence[int]], rare: float
+) -> Candidate | None:
+    values = [int(number(row, type_, order)) for row in rows]
+    width = WIDTHS[type_]
+    signed = type_.startswith("int")
+    moves = motion(values)
+    negative = moves.low < 0
+    if signed and not negative:
+        twin = _integer(f"u{type_}", order, words, rows, rare)
+        return None if twin is None else Candidate(
+            type_, order, width, twin.score - 0.03, twin.reasons, twin.moving
+        )  # fmt: skip
+    if not signed and moves.high >= 1 << 16 * width - 1:
+        return None
+    if moves.size >= (1 << 31 if width == 2 else 1 << 48):
+        return None
+    if width == 4 and moves.size >= 1 << 40:
+        return None
+    low = motion([word[-1] for word in words])
+    upper = [tuple(word[:-1]) for word in words]
+    score, reasons = _upper_part(upper, low, moves, width)
+    if score == 0.0:
+        return None
+    if negative:
+        reasons.append("negative")
+    score -= _disorder(rows, order)
+    if order in ("BADC", "DCBA") and "carries" not in reasons and "sign_extends" not in reasons:
+        score -= 0.12  # without such evidence the bytes of each word stand as the standard has them
+    return Candidate(type_, order, width, score - rare, tuple(reasons), not moves.constant)
+
+
+def _upper_part(upper: Sequence[tuple[int, ...]], low: Motion, moves: Motion, width: int) -> tuple[float, list[str]]:
+    """Score and reasons of an integer from how the registers above the lowest behave; 0 when they cannot belong to it."""
+    zeros, ones = (0,) * (width - 1), (0xFFFF,) * (width - 1)
+    resting = len(set(upper)) == 1
+    if not resting:
+        if set(upper) == {zeros, ones}:
+            near = moves.typical <= ROUGH and moves.greatest <= 20_000
+            return (0.86, ["sign_extends"]) if near else (0.0, [])
+        steps = sum(a != b for a, b in itertools.pairwise(upper))
+        if low.constant or moves.typical == 0.0:
+            return 0.0, []
+        even = moves.greatest <= 12 * moves.typical
+        if moves.counter and even and low.falls:
+            # A sawtooth in the low word under a step of the upper one: nothing else looks so.
+            return 0.95, ["counter", "carries"]
+        if even and not moves.counter and low.change > 1500 and moves.typical <= 0.25 * moves.size and steps >= 2:
+            return 0.74, ["smooth", "carries"]
+        return 0.0, []
+    first = upper[0]
+    empty, full = first == zeros, first == ones
+    if moves.constant:
+        if moves.size == 0:
+            return 0.0, []
+        if full:
+            return 0.58, ["constant", "sign_extends"]
+        score = 0.54 if empty else 0.47 if moves.size < 1e8 else 0.3
+        return score - (0.02 if width == 4 else 0.0), ["constant", "upper_zero"] if empty else ["constant"]
+    slow = moves.typical <= 0.05 * max(moves.size, 1.0)
+    if full:
+        return 0.76, ["sign_extends", "smooth" if slow else "moves"]
+    if empty:
+        if moves.counter:
+            return 0.70 if width == 2 else 0.64, ["counter", "upper_zero"]
+        if width == 4:
+            return 0.5, ["moves", "upper_zero"]
+        if moves.distinct <= 4 and moves.size <= 1024:
+            return 0.58, ["state", "upper_zero"]
+        return (0.72 if low.change > ROUGH else 0.66), ["smooth" if slow else "moves", "upper_zero"]
+    top = max(first)
+    if width == 4 and not any(first[:2]):
+        top = first[2]
+    if moves.counter:
+        return (0.76 if top <= 4000 else 0.5), ["counter", "upper_rests"]
+    if slow and low.change > 1500:
+        return 0.7, ["smooth", "upper_rests"]
+    return (0.6 if slow and top <= 400 else 0.2), ["moves", "upper_rests"]
+
+
+# ------------------------------------------------------------------------------------------------------------------- text
+
+
+def strings(rows: Sequence[Sequence[int]]) -> dict[int, Candidate]:
+    """Where text begins, and the best reading of each run: registers that rest and hold printable ASCII, padding behind included."""
+    first = rows[0]
+    rests = [all(row[place] == first[place] for row in rows) for place in range(len(first))]
+    found: dict[int, Candidate] = {}
+    place = 0
+    while place < len(first):
+        end = place
+        while end < len(first) and rests[end] and _full(first[end]):
+            end += 1
+        if end < len(first) and rests[end] and _half(first[end]) and end > place:
+            end += 1
+        if end - place >= 2:
+            content = end
+            zeros = content
+            while zeros < len(first) and rests[zeros] and first[zeros] == 0:
+                zeros += 1
+            # Fields of text have round lengths; what is left of the zeros is not theirs.
+            end = next(
+                (place + size for size in (4, 8, 10, 16, 20, 24, 32) if content <= place + size <= zeros), content
+            )
+            best = _text_order(first[place:content], end - place)
+            if best is not None:
+                found[place] = best
+        place = max(end, place + 1)
+    return found
+
+
+def _printable(byte: int) -> bool:
+    return 0x20 <= byte < 0x7F
+
+
+def _full(word: int) -> bool:
+    return _printable(word >> 8) and _printable(word & 0xFF)
+
+
+def _half(word: int) -> bool:
+    return (_printable(word >> 8) and not word & 0xFF) or (_printable(word & 0xFF) and not word >> 8)
+
+
+def _kind(character: str) -> str:
+    return "d" if character.isdigit() else "u" if character.isupper() else "l" if character.islower() else "p"
+
+
+_PAIRS = frozenset(
+    ["th", "he", "in", "er", "an", "re", "on", "at", "en", "nd", "ti", "es", "or", "te", "of", "ed", "is", "it", "al", "ar", "st", "to", "nt", "ng", "se", "ha", "as", "ou", "io", "le", "ve", "co", "me", "de", "hi", "ri", "ro", "ic", "ne", "ea", "ra", "ce", "li", "ch", "ll", "be", "ma", "si", "om", "ur", "ac", "pr", "tr", "mo", "el", "ec", "ct", "ow", "po", "um", "pu", "mp", "ss", "in", "va", "al", "oi", "dr", "iv", "se", "na", "am", "no", "em", "co", "mp", "et", "sy", "te", "ol", "ga", "ng", "sh"]
+)  # fmt: skip
+
+
+def _natural(shown: str) -> float:
+    """How much a text looks like names and serial numbers: few changes between letters and digits, usual pairs of letters."""
+    pairs = list(itertools.pairwise(shown))
+    changes = sum(_kind(a) != _kind(b) and not (_kind(a) == "u" and _kind(b) == "l") for a, b in pairs)
+    usual = sum((a + b).lower() in _PAIRS for a, b in pairs)
+    return (usual - changes) / max(len(pairs), 1)
+
+
+def _text_order(words: Sequence[int], width: int) -> Candidate | None:
+    straight, swapped = text(words, "ABCD"), text(words, "BADC")
+    if sum(character.isalnum() for character in straight) < max(4, 0.6 * len(straight)):
+        return None
+    if "\0" in straight or "\0" in swapped:
+        order: Order = "ABCD" if "\0" not in straight else "BADC"
+    else:
+        order = "ABCD" if _natural(straight) + 0.02 >= _natural(swapped) else "BADC"
+    return Candidate("string", order, width, 0.95 if len(words) >= 3 else 0.75, ("text",))

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
-from psycopg.types.numeric import Int8BinaryLoader
-from sqlalchemy.pool import NullPool
 
 from gateway.config.models import Secret, StoreSettings
 from gateway.ledger.steps import StoreFailedError
@@ -88,23 +85,13 @@ def place_of(settings: StoreSettings, data_dir: Path) -> Place:
     )
 
 
-class _BinaryCursor(psycopg.Cursor[Any]):
-    """Results in binary: cheaper, and timestamptz arrives as its number."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.format = psycopg.pq.Format.BINARY
-
-
-class _BinaryServerCursor(psycopg.ServerCursor[Any]):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.format = psycopg.pq.Format.BINARY
-
-
 def make_engine(place: Place, *, writer: bool) -> sa.Engine:
     """An engine; it connects at its first use. A writer has one connection, which begins with the intent to write."""
-    return _sqlite_engine(place, writer=writer) if place.sqlite else _postgres_engine(place, writer=writer)
+    if place.sqlite:
+        return _sqlite_engine(place, writer=writer)
+    from gateway.store._psycopg import postgres_engine
+
+    return postgres_engine(place.url, single=place.single, writer=writer, dump=dump)
 
 
 def _sqlite_engine(place: Place, *, writer: bool) -> sa.Engine:
@@ -132,36 +119,6 @@ def _sqlite_engine(place: Place, *, writer: bool) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
-
-    return engine
-
-
-def _postgres_engine(place: Place, *, writer: bool) -> sa.Engine:
-    arguments: dict[str, Any] = {
-        "connect_timeout": 10,
-        "application_name": "guantong ingest" if writer else "guantong serve",
-        "tcp_user_timeout": 30_000,
-        "cursor_factory": _BinaryCursor,
-    }
-    options: dict[str, Any] = {"pool_size": 1, "max_overflow": 0} if writer else {"pool_size": 2, "max_overflow": 4}
-    if place.single:
-        arguments["prepare_threshold"] = None
-        options = {"poolclass": NullPool}
-    else:
-        options["pool_recycle"] = 3600
-    engine = sa.create_engine(place.url, connect_args=arguments, json_serializer=dump, **options)
-    # many rows as the VALUES of few statements: cheaper than a pipeline of statements for one row each
-    engine.dialect.use_insertmanyvalues_wo_returning = True
-
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: psycopg.Connection[Any], _record: object) -> None:
-        connection.server_cursor_factory = _BinaryServerCursor
-        connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
-        if writer and not place.single:
-            connection.autocommit = True
-            connection.execute("SET synchronous_commit TO on")
-            connection.execute("SET lock_timeout TO '10s'")
-            connection.autocommit = False
 
     return engine
 

@@ -6,11 +6,11 @@ SQLSTATE classes: PostgreSQL documentation, appendix A. Result codes of SQLite: 
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import psycopg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -44,7 +44,8 @@ def sort_of(error: BaseException) -> Sort:
         return "data"
     if isinstance(error, PoolTimeoutError):
         return "weather"
-    if isinstance(error, psycopg.Error):
+    psycopg = sys.modules.get("psycopg")  # whoever has not imported it, as with SQLite, has none of its errors
+    if psycopg is not None and isinstance(error, psycopg.Error):
         if error.sqlstate is None:
             # psycopg itself: the link is gone (OperationalError, InterfaceError), or a value has no form (DataError)
             if isinstance(error, psycopg.DataError):
@@ -84,5 +85,10 @@ def translated(place: str) -> Iterator[None]:
     """Let only errors of the store's interface (and `DataError`) out."""
     try:
         yield
-    except (SQLAlchemyError, psycopg.Error, sqlite3.Error, OverflowError) as error:
+    except _errors_of_databases() as error:
         raise translate(error, place) from error
+
+
+def _errors_of_databases() -> tuple[type[Exception], ...]:
+    psycopg = sys.modules.get("psycopg")
+    return (SQLAlchemyError, sqlite3.Error, OverflowError, *(() if psycopg is None else (psycopg.Error,)))

@@ -121,7 +121,7 @@ def blind_intervals(connection: sa.Connection, signal_id: int, start: int, end: 
 def known_to(connection: sa.Connection, signal_id: int, end: int) -> int:
     """Up to when (µs) the last value of a signal before `end` holds: until its next reading, or `complete_to` of its group.
 
-    TS_MIN when there is neither.
+    What was rolled up was complete, even when a clock has gone back since. TS_MIN when there is nothing of it.
     """
     after = select_readings(connection, [signal_id], end, None, limit=1, names=SAMPLE)
     if connection.execute(after).first() is not None:
@@ -136,7 +136,8 @@ def known_to(connection: sa.Connection, signal_id: int, end: int) -> int:
         )
         .where(signal.c.id == signal_id)
     ).scalar()
-    return TS_MIN if found is None else int(found)
+    made = connection.execute(sa.select(t.rolled.c.quarter_to).where(t.rolled.c.signal_id == signal_id)).scalar()
+    return max(TS_MIN if one is None else int(one) for one in (found, made))
 
 
 def stream_rows(connection: sa.Connection, query: sa.Executable, *, large: bool) -> Iterator[Sequence[Any]]:

@@ -246,6 +246,13 @@ def _store(connection: sa.Connection, table: sa.Table, signal: int, buckets: Ite
         connection.execute(table.insert(), rows)
 
 
+def move_days(connection: sa.Connection, zone: str) -> None:
+    """The site has another time zone now: its days are made anew, from the quarters."""
+    connection.execute(t.rollup_day.delete())
+    connection.execute(t.rolled.update().values(day_to=None))
+    connection.execute(t.store.update().values(timezone=zone))
+
+
 def clean(connection: sa.Connection, limit: int) -> int:
     """Make dirty ranges again, at most `limit` marks; returns how many were looked at."""
     marks = connection.execute(sa.select(t.dirty).order_by(t.dirty.c.id).limit(limit)).all()

@@ -272,6 +272,9 @@ connection = sa.Table(
     sa.Column("to_ts", Micros),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Index("connection_device_from", "device", "from_ts"),
+    sa.Index(
+        "connection_open", "device", postgresql_where=sa.text("to_ts IS NULL"), sqlite_where=sa.text("to_ts IS NULL")
+    ),
     comment="Intervals in which a device was not connected; to_ts is null while it is not.",
 )
 
@@ -291,6 +294,8 @@ gap = sa.Table(
     sa.Column("stream", sa.Text, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Index("gap_device_end", "device", "end_ts"),
+    sa.Index("gap_stream", "stream"),
+    sa.Index("gap_open", "gateway", postgresql_where=sa.text("end_ts IS NULL"), sqlite_where=sa.text("end_ts IS NULL")),
     comment="What is missing. signals null: all of the device; device null: all of the gateway; end_ts null: it goes on.",
 )
 

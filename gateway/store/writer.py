@@ -24,7 +24,7 @@ from gateway.store import tables as t
 from gateway.store._engine import Place, make_engine, place_of
 from gateway.store._errors import DataError, translated
 from gateway.store._migrate import upgrade
-from gateway.store._postgres import PostgresReadings
+from gateway.store._rollups import move_days
 from gateway.store._sqlite import PIECE_ROWS, SqliteReadings
 from gateway.store._state import Readings, State
 from gateway.store._timescale import installed
@@ -47,9 +47,10 @@ class Writer:
     LeaseLostError when another ingest has taken the lease, StoreFailedError when a person is needed.
     """
 
-    def __init__(self, engine: sa.Engine, place: Place, *, retention: float | None = None) -> None:
+    def __init__(self, engine: sa.Engine, place: Place, timezone: str, *, retention: float | None = None) -> None:
         self._engine = engine
         self._place = place
+        self._timezone = timezone
         self._state = State()
         self._lock = threading.RLock()
         self._fence: int | None = None
@@ -60,9 +61,7 @@ class Writer:
             row = connection.execute(sa.select(t.store)).one()
             self.timescale: bool = installed(connection)
             """True when the store is TimescaleDB."""
-        self._readings: Readings = (
-            SqliteReadings() if place.sqlite else PostgresReadings(copy=place.copy, timescale=self.timescale)
-        )
+        self._readings = _readings(place, timescale=self.timescale)
         self._upkeep = Upkeep(
             self._transaction, self._upkeep_transaction, self._tidy, retention=retention, timescale=self.timescale
         )
@@ -83,7 +82,9 @@ class Writer:
             fence = lease.acquire(connection, holder, ttl)
             if fence is None:
                 return False
-            row = connection.execute(sa.select(t.store.c.epoch, t.store.c.commit_no)).one()
+            row = connection.execute(sa.select(t.store.c.epoch, t.store.c.commit_no, t.store.c.timezone)).one()
+            if row.timezone != self._timezone:
+                move_days(connection, self._timezone)
         self._fence, self._ttl = fence, ttl
         self.epoch, self.commit_no = row.epoch, row.commit_no
         self._state = State()
@@ -302,6 +303,14 @@ class Writer:
         raise self._lost()
 
 
+def _readings(place: Place, *, timescale: bool) -> Readings:
+    if place.sqlite:
+        return SqliteReadings()
+    from gateway.store._postgres import PostgresReadings  # with psycopg, nine megabytes
+
+    return PostgresReadings(copy=place.copy, timescale=timescale)
+
+
 def open_writer(settings: StoreSettings, data_dir: Path, timezone: str) -> Writer:
     """Open the store for ingest; its schema is created or upgraded first. `timezone` is that of site-local days.
 
@@ -317,7 +326,7 @@ def open_writer(settings: StoreSettings, data_dir: Path, timezone: str) -> Write
     try:
         with translated(place.text):
             upgrade(engine, place.text, timezone)
-        return Writer(engine, place, retention=settings.retention)
+        return Writer(engine, place, timezone, retention=settings.retention)
     except DataError as error:
         engine.dispose()
         raise StoreWeatherError(f"store {place.text}: {error}", fix="Another ingest was making the schema.") from error

@@ -195,6 +195,22 @@ def test_an_apply_makes_what_is_due(writer: Writer, reader: Reader) -> None:
     assert quarters(reader) == 2
 
 
+def test_another_time_zone(target: Target, writer: Writer, reader: Reader, feed: Feed) -> None:
+    before = list(reader.buckets(1, at(0), at(2 * DAY), "day"))
+    writer.close()
+    other = open_writer(target.settings, target.folder, "Europe/Berlin")
+    target.made.append(other)
+    assert other.acquire("ingest-1", 60)
+    assert days(reader) == 0
+    moved = list(reader.buckets(1, at(0), at(2 * DAY), "day"))
+    assert moved[0].start - before[0].start == 6 * HOUR * SECOND  # in October Berlin is six hours behind Shanghai
+    other.apply([feed.done(2.5 * DAY + 900)])
+    other.roll_up()
+    assert days(reader) > 0
+    alike(list(reader.buckets(1, at(0), at(2 * DAY), "day"))[:2], moved[:2])
+    alike(list(reader.buckets(1, at(0), at(2 * DAY), "day", timezone=ZONE))[:2], before[:2])
+
+
 def test_combining_nothing() -> None:
     assert combine([], 5, 9) == Bucket(5, 9)
 

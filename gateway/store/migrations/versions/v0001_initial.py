@@ -37,6 +37,8 @@ def upgrade() -> None:
         comment="Intervals in which a device was not connected; to_ts is null while it is not.",
     )
     op.create_index("connection_device_from", "connection", ["device", "from_ts"], unique=False)
+    is_down = sa.text("to_ts IS NULL")
+    op.create_index("connection_open", "connection", ["device"], postgresql_where=is_down, sqlite_where=is_down)
     op.create_table(
         "dead_letter",
         sa.Column("id", NUMBER, nullable=False),
@@ -120,6 +122,9 @@ def upgrade() -> None:
         comment="What is missing. signals null: all of the device; device null: all of the gateway; end_ts null: it goes on.",
     )
     op.create_index("gap_device_end", "gap", ["device", "end_ts"], unique=False)
+    op.create_index("gap_stream", "gap", ["stream"], unique=False)
+    goes_on = sa.text("end_ts IS NULL")
+    op.create_index("gap_open", "gap", ["gateway"], postgresql_where=goes_on, sqlite_where=goes_on)
     op.create_table(
         "point",
         sa.Column("stream", sa.Text(), nullable=False),

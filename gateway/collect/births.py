@@ -1,12 +1,12 @@
 """Births: what the plan's devices and signals are, as the ledger tells it at the beginning of each stream.
 
-The stream-local point of a signal is its `PlannedSignal.index`: a stream lives as long as its plan.
+The stream-local point of a signal is its `PlannedSignal.index`, which `gateway.collect.points` has given it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,29 +20,26 @@ Known = Mapping[str, list[str]]
 """Device -> names of its signals, as they were told last."""
 
 
-def births_of(plan: Plan, endpoints: Mapping[str, str], at: int) -> list[Birth]:
+def births_of(devices: Iterable[PlannedDevice], endpoints: Mapping[str, str], at: int) -> list[Birth]:
     """A birth for each device, in several messages where one would be too large. `endpoints` by device; `at` in µs."""
     births = []
-    for device in plan.devices:
+    for device in devices:
         head = _birth(device, endpoints.get(device.id, ""), at)
         births += _split(head, [_signal(s) for s in device.signals])
     return births
 
 
-def retired(plan: Plan, known: Known, at: int) -> list[Birth]:
-    """What was told by an earlier stream and is not configured any more. Retired points get numbers beyond the plan's."""
+def retired(plan: Plan, known: Known, at: int, new_point: Callable[[], int]) -> list[Birth]:
+    """What was told before and is not configured any more. `new_point` gives a number that this stream has not used."""
     births = []
-    point = len(plan.signals)
     now = known_of(plan)
     for device, names in known.items():
         gone = [name for name in names if name not in now.get(device, ())]
         if device in now and not gone:
             continue
         signals = [
-            SignalBirth(point + i, name, "", "float64", "", "measurement", "", retired=True)
-            for i, name in enumerate(gone)
+            SignalBirth(new_point(), name, "", "float64", "", "measurement", "", retired=True) for name in gone
         ]
-        point += len(signals)
         head = Birth(at, device, "", retired=device not in now)
         births += _split(head, signals)
     return births

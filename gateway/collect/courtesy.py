@@ -55,12 +55,18 @@ class Courtesy:
     """See the module. Does nothing when it is off."""
 
     def __init__(self, bus: Bus, topics: Topics, plan: Plan, *, enabled: bool) -> None:
-        self._bus, self._topics, self._plan = bus, topics, plan
+        self._bus, self._topics = bus, topics
         self._enabled = enabled
         self._gateway = plan.gateway.id
-        self._units = [(s.signal.name, s.unit) for s in plan.signals]
+        self._units: dict[int, tuple[str, str]] = {}
+        """Point -> name and unit; of earlier plans as well, since what was read under one may be durable after it."""
+        self.learn(plan)
         self._status: dict[str, bytes] = {}
         bus.on_connected.append(self._announce)
+
+    def learn(self, plan: Plan) -> None:
+        """From now on there are readings of this plan."""
+        self._units.update((s.index, (s.signal.name, s.unit)) for s in plan.signals)
 
     def readings(self, item: Readings) -> None:
         """Publishes durable readings of one device."""
@@ -137,9 +143,9 @@ class Courtesy:
         message = wire.Status(self._gateway, state, to_rfc3339(since), None, reason)
         self._keep(self._topics.gateway_status(self._gateway), _json.encode(message))
 
-    def births(self, at: int, retired: Iterable[str] = ()) -> None:
-        """Announces every device of the plan, and those that are gone."""
-        for device in self._plan.devices:
+    def births(self, devices: Iterable[PlannedDevice], at: int, retired: Iterable[str] = ()) -> None:
+        """Announces these devices, and those that are gone."""
+        for device in devices:
             self._keep(self._topics.birth(device.id), _json.encode(_birth(self._gateway, device, at)))
         for name in retired:
             message = wire.BirthMessage(self._gateway, name, to_rfc3339(at), "", {}, "", "", [], retired=True)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import AsyncGenerator, Callable, Hashable
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
 
 from adapters.contract import (
     Adapter,
@@ -41,6 +41,18 @@ CONNECT_WITHIN = 60.0
 DISCONNECT_WITHIN = 3.0
 """Seconds: the contract allows two; a plug-in that takes longer is left behind."""
 _FIX_EN, _FIX_ZH = "Report this to the adapter's author, with the log.", "请将日志反馈给适配器作者。"
+
+
+RECONFIGURED = "reconfigured"
+"""Why a device is down between the end of its link's host and the first answer to the next: its configuration was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A device of a host that has ended: what it was, and for each group up to when it was complete (µs)."""
+
+    plan: PlannedDevice
+    complete_to: Mapping[str, int]
 
 
 class SinkError(Exception):
@@ -168,6 +180,30 @@ class LinkHost:
             for device in self._devices.values():
                 device.normaliser.flush()
                 await self._besides(device)
+
+    async def leave(self) -> dict[str, Left]:
+        """To be called after `run` has ended, where another host takes the devices over: each is told to be down, and how far it
+        was complete is given back, by device."""
+        left: dict[str, Left] = {}
+        for name, device in self._devices.items():
+            if device.up:
+                await self._down(device, device.seen or self._clock.now(), RECONFIGURED, "", "")
+            left[name] = Left(device.plan, dict(device.open))
+        return left
+
+    def resume(self, left: Mapping[str, Left]) -> None:
+        """To be called before `run`: the outage of devices that another host has left ends here, with its gap."""
+        for name, device in self._devices.items():
+            before = left.get(name)
+            if before is None or not before.complete_to:
+                continue
+            known = {s.signal.name for s in before.plan.signals}
+            for group in device.groups:
+                start = before.complete_to.get(group)
+                if start is None and any(s.group == group and s.signal.name in known for s in device.plan.signals):
+                    start = min(before.complete_to.values())  # its signals were in other groups
+                if start is not None:
+                    device.open[group] = start
 
     async def _once(self, up: Callable[[], None]) -> None:
         adapter = self._adapter

@@ -177,6 +177,11 @@ class Recorder:
                 self._ready.extend((Kind.GAP, body) for body in _split(item.gaps))
         self._dirty.set()
 
+    def when_durable(self, call: OnDurable) -> None:
+        """Calls `call` once everything that was put so far is durable."""
+        self._callbacks.append(call)
+        self._dirty.set()
+
     def heartbeat(self) -> None:
         """Once a second: proof of life, and how far each device is complete."""
         self._close_columns()

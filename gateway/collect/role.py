@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from adapters.contract import SystemClock
+from gateway.apply.receiver import Receiver
 from gateway.bus import broker
 from gateway.bus.client import Bus, Will
 from gateway.bus.topics import Topics
@@ -17,18 +19,20 @@ from gateway.collect.births import births_of, dump_known, known_of, load_known, 
 from gateway.collect.courtesy import Courtesy, will
 from gateway.collect.forwarder import Forwarder
 from gateway.collect.items import DeviceStatus, Events, Item, Readings
-from gateway.collect.link import LinkHost
+from gateway.collect.link import Left, LinkHost
 from gateway.collect.metrics import Measured
+from gateway.collect.points import PointBook
 from gateway.collect.recorder import Recorder
 from gateway.config.models import Config
-from gateway.config.plan import Plan
+from gateway.config.plan import Plan, PlannedDevice, PlannedLink
 from gateway.config.resolve import resolve
 from gateway.ledger.outbox import Outbox, OutboxError
 from gateway.ledger.sender import WINDOW_BYTES, Sender
 from gateway.platform import FileLock, LockedError
 from gateway.tasks import together
 from schemas.documents import DocumentError
-from schemas.wire import Event
+from schemas.model import Text
+from schemas.wire import Birth, Event
 
 log = logging.getLogger("guantong.collect")
 
@@ -41,7 +45,9 @@ class Collect:
     """See the module. Holds the lock on its outbox from the constructor on."""
 
     def __init__(self, config: Config, plan: Plan, bus: Bus, outbox: Outbox) -> None:
-        self.config, self.plan = config, plan
+        self.config = config
+        self.points = PointBook()
+        self.plan = plan = self.points.number(plan)
         self.clock = SystemClock()
         self.bus = bus
         self.outbox = outbox
@@ -60,7 +66,10 @@ class Collect:
         )  # fmt: skip
         self.courtesy = Courtesy(bus, topics, plan, enabled=config.bus.courtesy)
         self.readings: dict[str, int] = {device.id: 0 for device in plan.devices}
-        self.hosts = [LinkHost(link, self, clock=self.clock, on_status=self._on_status) for link in plan.links]
+        self.hosts = [self._host(link) for link in plan.links]
+        self._tasks: dict[LinkHost, asyncio.Task[None]] = {}
+        self._host_failed = asyncio.Event()
+        self._receiver = Receiver(self)
 
     # ----------------------------------------------------------------------------------------------- sink of the links
 
@@ -97,31 +106,88 @@ class Collect:
         if self.sender.by_broker:
             log.warning("bus.confirm is broker: not exactly once; what the broker loses is a gap")
         try:
-            await together(self._links(), self._heartbeat(), self.recorder.run(), self.forwarder.run(), self.bus.run())
+            await together(
+                self._links(), self._heartbeat(), self.recorder.run(), self.forwarder.run(), self.bus.run(),
+                self._receiver.run(),
+            )  # fmt: skip
         finally:
             self.courtesy.gateway("stopped", self.clock.now())
             self.thread.shutdown(wait=True)
             self.outbox.close()
 
+    def _host(self, link: PlannedLink) -> LinkHost:
+        return LinkHost(link, self, clock=self.clock, on_status=self._on_status)
+
     async def _links(self) -> None:
-        tasks = [asyncio.create_task(host.run()) for host in self.hosts]
+        """Every link's host; a gateway without links still proves that it lives. Raises what a host raises."""
+        for host in self.hosts:
+            self._start(host)
         try:
-            await asyncio.gather(*tasks)
-            await asyncio.Event().wait()  # a gateway without links still proves that it lives
+            await self._host_failed.wait()
+            for task in list(self._tasks.values()):
+                if task.done():
+                    task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._end(list(self._tasks))
+
+    def _start(self, host: LinkHost) -> None:
+        task = self._tasks[host] = asyncio.create_task(host.run())
+        task.add_done_callback(lambda ended: None if ended.cancelled() else self._host_failed.set())
+
+    async def _end(self, hosts: Iterable[LinkHost]) -> None:
+        tasks = [self._tasks.pop(host) for host in hosts]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------------------------------------------ another plan
+
+    async def reconfigure(self, plan: Plan) -> None:
+        """Collects by another plan from now on: hosts of links that it leaves as they are go on, the others end, and begin anew.
+
+        `plan` has been numbered by `self.points`. To be called once at a time, while `run` runs.
+        """
+        before, self.plan = self.plan, plan
+        old = {host.link.id: host for host in self.hosts}
+        kept = {link.id for link in plan.links if link.id in old and same_link(old[link.id].link, link)}
+        ending = [host for name, host in old.items() if name not in kept]
+        await self._end([host for host in ending if host in self._tasks])
+        left: dict[str, Left] = {}
+        for host in ending:
+            left |= await host.leave()
+        self.hosts = [old[link.id] if link.id in kept else self._host(link) for link in plan.links]
+        self.readings = {device.id: self.readings.get(device.id, 0) for device in plan.devices}
+        self.courtesy.learn(plan)
+        self._tell(before, plan)
+        for host in self.hosts:
+            if host.link.id not in kept:
+                host.resume(left)
+                self._start(host)
+
+    def _tell(self, before: Plan, plan: Plan) -> None:
+        """Births of the devices that are new or changed, and of what is gone."""
+        now = self.clock.now()
+        known = {device.id: device for device in before.devices}
+        changed = [device for device in plan.devices if known.get(device.id) != device]
+        self._births(changed, retired(plan, known_of(before), now, self.points.new), now)
+        text = dump_known(known_of(plan))
+        # remembered once the births are safe: a crash in between tells them again
+        self.recorder.when_durable(lambda: self._remember(text))
+
+    def _remember(self, births: str) -> None:
+        self.thread.submit(self.outbox.set_meta, "births", births)
+
+    def _births(self, devices: list[PlannedDevice], gone: list[Birth], now: int) -> None:
+        endpoints = {d.id: host.endpoint(d.id) for host in self.hosts for d in host.link.devices}
+        for birth in [*births_of(devices, endpoints, now), *gone]:
+            self.recorder.put_now(birth)
+        self.courtesy.births(devices, now, [birth.device for birth in gone if birth.retired])
 
     def _announce(self) -> None:
         now = self.clock.now()
-        endpoints = {d.id: host.endpoint(d.id) for host in self.hosts for d in host.link.devices}
-        known = load_known(self.outbox.meta("births"))
-        gone = retired(self.plan, known, now)
-        for birth in [*births_of(self.plan, endpoints, now), *gone]:
-            self.recorder.put_now(birth)
+        gone = retired(self.plan, load_known(self.outbox.meta("births")), now, self.points.new)
+        self._births(list(self.plan.devices), gone, now)
         self.outbox.set_meta("births", dump_known(known_of(self.plan)))
-        self.courtesy.births(now, [birth.device for birth in gone if birth.retired])
         self.courtesy.gateway("ok", now)
 
     async def _heartbeat(self) -> None:
@@ -146,6 +212,19 @@ class Collect:
             {"seconds": drift, "before": before, "gateway": gateway.id},
         )  # fmt: skip
         self.recorder.put_now(Events([event]))
+
+
+def same_link(one: PlannedLink, other: PlannedLink) -> bool:
+    """Whether a link that runs by `one` need not be touched for `other`: what is only told of its devices (their names, the
+    names of their assets) may differ."""
+    if one.broken is not None and other.broken is not None:
+        return (one.id, str(one.broken)) == (other.id, str(other.broken))
+    return _collected(one) == _collected(other)
+
+
+def _collected(link: PlannedLink) -> PlannedLink:
+    devices = tuple(replace(device, name=Text(), asset_path=()) for device in link.devices)
+    return replace(link, devices=devices)
 
 
 def make_collect(config: Config) -> Measured:

@@ -14,18 +14,20 @@ from gateway.config._salvage import salvage
 from gateway.config.models import Config, Secret
 from gateway.config.resolve import resolve_all
 from gateway.config.secrets import resolve_secret
-from schemas.documents import Document, DocumentError, Problem, path_text, read_yaml, validate
+from schemas.documents import Document, DocumentError, Problem, parse_yaml, path_text, read_yaml, validate
 
 
-def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+def load_config(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, *, text: str | None = None
+) -> Config:
     """The configuration in the file `path` (else the one that GUANTONG_CONFIG names, else nothing but defaults), with what the
-    environment overrides.
+    environment overrides. With `text`: as if the file had this content.
 
     Checked are its form and what can be seen without adapters and profiles; `gateway.config.resolve` checks those for the role that
     needs them. Raises DocumentError; it then holds every problem that can be found, those of adapters and profiles as well.
     """
     environ = os.environ if environ is None else environ
-    config, problems = _read(path, environ)
+    config, problems = _read(path, environ, text)
     if problems:
         if config is not None:
             problems += [p for p in resolve_all(config, None)[1] if p not in problems]
@@ -34,11 +36,14 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
     return config
 
 
-def check_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> list[Problem]:
-    """Every problem of the configuration, its profiles and its secrets, in the order of the file; empty for a sound one."""
+def check_config(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, *, text: str | None = None
+) -> list[Problem]:
+    """Every problem of the configuration, its profiles and its secrets, in the order of the file; empty for a sound one.
+    With `text`: as if the file had this content."""
     environ = os.environ if environ is None else environ
     try:
-        config, problems = _read(path, environ)
+        config, problems = _read(path, environ, text)
     except DocumentError as error:
         return error.problems
     if config is not None:
@@ -47,11 +52,14 @@ def check_config(path: Path | None = None, environ: Mapping[str, str] | None = N
     return DocumentError(problems).problems
 
 
-def _read(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None, list[Problem]]:
+def _read(path: Path | None, environ: Mapping[str, str], text: str | None = None) -> tuple[Config | None, list[Problem]]:
     """The configuration, or what could be salvaged of it, and the problems. Raises DocumentError for what is no YAML."""
     if path is None and environ.get(CONFIG):
         path = Path(environ[CONFIG])
-    document = Document("configuration", {}) if path is None else read_yaml(path)
+    if path is None:
+        document = Document("configuration", {})
+    else:
+        document = read_yaml(path) if text is None else parse_yaml(text, str(path))
     base = Path.cwd() if path is None else path.absolute().parent
     data, variables = overridden(document.data, environ, Path.cwd())
     document = replace(document, data=data)

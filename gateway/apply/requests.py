@@ -1,0 +1,151 @@
+"""How a command reaches the running collector: a request file in `data_dir/control`, and an answer beside it.
+
+The folder is this user's alone (0700). A request is written whole and then renamed; the collector takes it by renaming it, so that a
+request which nobody took can be withdrawn with certainty. Why not a socket: docs/decisions/0005-apply.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gateway.apply.difference import Difference
+
+FOLDER = "control"
+TAKEN_WITHIN = 5.0
+"""Seconds in which a running collector has taken a request for certain: it looks twice a second."""
+ANSWERED_WITHIN = 120.0
+_LOOK = 0.05
+_OLD = 600.0
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What the collector is to do with the configuration in `file` (an absolute path), or with `text` as if that file had it."""
+
+    action: Literal["difference", "apply"]
+    file: str
+    text: str | None = None
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A problem of the configuration."""
+
+    file: str
+    path: str
+    line: int | None
+    text: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came of it. `failure` is empty when all went well, else `problems`, `other_file` or `failed`; then nothing was changed."""
+
+    failure: Literal["", "problems", "other_file", "failed"] = ""
+    en: str = ""
+    zh: str = ""
+    problems: list[Told] = msgspec.field(default_factory=list)
+    difference: Difference = msgspec.field(default_factory=Difference)
+    number: int | None = None
+    """The number under which the configuration that now runs is kept."""
+
+
+class NoCollectorError(Exception):
+    """Nobody took the request, or nobody answered it."""
+
+    def __init__(self, en: str, zh: str) -> None:
+        super().__init__(en)
+        self.en, self.zh = en, zh
+
+
+def ask(data_dir: Path, request: Request, *, within: float = ANSWERED_WITHIN) -> Answer:
+    """Gives a request to the collector of this data directory and waits for the answer.
+
+    Raises NoCollectorError when none runs there (then nothing was done); OSError when the folder cannot be written.
+    """
+    folder = _folder(data_dir)
+    name = uuid.uuid4().hex
+    written, answer = folder / f"request-{name}.json", folder / f"answer-{name}.json"
+    _write(written, msgspec.json.encode(request))
+    begun = time.monotonic()
+    while not answer.exists():
+        waited = time.monotonic() - begun
+        if waited > TAKEN_WITHIN and _withdrawn(written):
+            raise NoCollectorError(
+                f"no collector runs in {data_dir}; the configuration counts when it starts",
+                f"{data_dir} 中没有正在运行的采集进程；配置将在启动时生效",
+            )
+        if waited > within:
+            raise NoCollectorError(
+                f"the collector took the request and did not answer within {within:.0f} s; its log says more",
+                f"采集进程已收到请求，但 {within:.0f} 秒内未应答；详见其日志",
+            )
+        time.sleep(_LOOK)
+    try:
+        return msgspec.json.decode(answer.read_bytes(), type=Answer)
+    finally:
+        answer.unlink(missing_ok=True)
+
+
+def take(data_dir: Path) -> list[tuple[str, Request | None]]:
+    """The collector's half: the requests that wait, each with the name to answer it by, the oldest first. None for one that is no
+    request. What was left by earlier lives is removed."""
+    folder = _folder(data_dir)
+    found: list[tuple[str, Request | None]] = []
+    for path in sorted(folder.glob("request-*.json"), key=lambda p: p.name):
+        taken = path.with_name(path.name.replace("request-", "taken-"))
+        try:
+            os.replace(path, taken)
+            content = taken.read_bytes()
+        except FileNotFoundError:  # withdrawn in this moment
+            continue
+        taken.unlink(missing_ok=True)
+        try:
+            request = msgspec.json.decode(content, type=Request)
+        except msgspec.MsgspecError:
+            request = None
+        found.append((path.stem.removeprefix("request-"), request))
+    return found
+
+
+def clear(data_dir: Path) -> None:
+    """At the start of a collector: what lies there was meant for an earlier one."""
+    for path in _folder(data_dir).iterdir():
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def reply(data_dir: Path, name: str, answer: Answer) -> None:
+    """Answers the request with this name."""
+    folder = _folder(data_dir)
+    _write(folder / f"answer-{name}.json", msgspec.json.encode(answer))
+    for path in folder.glob("answer-*.json"):  # of those that did not wait
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _OLD:
+                path.unlink()
+
+
+def _folder(data_dir: Path) -> Path:
+    folder = data_dir / FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _withdrawn(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.replace(temporary, path)

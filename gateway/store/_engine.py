@@ -114,7 +114,8 @@ def _sqlite_engine(place: Place, *, writer: bool) -> sa.Engine:
         else:
             connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA cache_size=-16000")
+        # KiB for each connection, and a reader has up to eight: the system's own cache holds the file as well
+        connection.execute(f"PRAGMA cache_size=-{8000 if writer else 2000}")
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:

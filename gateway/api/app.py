@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.api import happenings, health, openapi, readings, resources, stream
+from gateway.api import happenings, health, openapi, page, readings, resources, stream
 from gateway.api.compression import Compress
 from gateway.api.context import Api
 from gateway.api.guard import Guard
@@ -66,6 +66,7 @@ def make_app(
         resources.routes(api),
         happenings.routes(api),
         health.routes(api, bus, registry),
+        page.routes(),
     ):
         fastapi.include_router(router)
     fastapi.add_exception_handler(ProblemError, _problem)

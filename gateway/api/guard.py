@@ -21,7 +21,7 @@ log = logging.getLogger("guantong.serve")
 
 OPEN = ("/", "/docs", "/openapi.json", "/health", "/health/live", "/health/ready", "/favicon.ico")
 """Readable without a key. /health tells who has none only whether it is well."""
-OPEN_BELOW = ("/docs/", "/static-docs/")
+OPEN_BELOW = ("/docs/", "/static-docs/", "/page/")
 READER = "guantong.reader"
 """In the ASGI scope: True when the request may read everything."""
 
@@ -253,7 +253,7 @@ class _Sender:
             media = given.get(b"content-type", b"")
             self.lasting = media.startswith(b"text/event-stream")
             headers += _HEADERS
-            if media.startswith(b"text/html"):
+            if media.startswith(b"text/html") and b"content-security-policy" not in given:
                 headers.append((b"content-security-policy", _PAGES))
             message = {**message, "headers": headers}
         elif self._head:

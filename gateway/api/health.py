@@ -1,4 +1,4 @@
-"""`/health`, `/metrics` and the page at `/`."""
+"""`/health` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from gateway import __version__
 from gateway.api import guard, shapes
 from gateway.api.context import Api, answer, language_of
 from gateway.api.guard import READER
 from gateway.api.language import Language, Words
-from gateway.api.page import render
 from gateway.api.parameters import OneQuery
 from gateway.api.stream import Streams
 from gateway.bus.client import Bus
@@ -76,11 +75,6 @@ def routes(api: Api, bus: Bus, registry: CollectorRegistry) -> APIRouter:
     async def metrics() -> Response:
         """Metrics of this role in the text format of Prometheus."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
-
-    @router.get("/", name="index", include_in_schema=False)
-    async def index() -> Response:
-        """Where everything is."""
-        return HTMLResponse(render(), headers={"Cache-Control": "no-cache"})
 
     return router
 

@@ -1,67 +1,61 @@
-"""The page at `/`: where everything is, in Chinese and English, without a script or anything from elsewhere."""
+"""The routes of the page at `/` and of the files that it needs. What they say is made by `gateway.page`."""
 
 from __future__ import annotations
 
-from functools import cache
-from html import escape
+from typing import Final
 
-from gateway import __version__
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
 
-_LINKS = (
-    ("docs", "接口文档（可在线试用）", "API documentation, to try out"),
-    ("openapi.json", "OpenAPI 3.1 描述文件", "OpenAPI 3.1 document"),
-    ("api/v1/devices", "设备及其状态", "Devices and their state"),
-    ("api/v1/latest", "所有信号的最新值", "Latest value of every signal"),
-    ("api/v1/signals", "信号清单", "Signals"),
-    ("api/v1/assets?view=tree", "资产树", "Assets as a tree"),
-    ("api/v1/events", "事件与报警", "Events and alarms"),
-    ("api/v1/gaps", "数据缺口", "Gaps in the data"),
-    ("api/v1/stream", "实时数据流（SSE）", "Live stream (server-sent events)"),
-    ("health", "运行状况", "Health"),
-    ("metrics", "Prometheus 指标", "Prometheus metrics"),
+from gateway.api.language import Language, Words, preferred
+from gateway.api.problems import ProblemError
+from gateway.page import frame
+
+COOKIE: Final = "guantong_lang"
+"""Remembers the language that was chosen, and nothing else."""
+_YEAR: Final = 366 * 86_400
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-
-_PAGE = """<!doctype html>
-<html lang="zh-CN">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>贯通 Guantong</title>
-<style>
-body {{ font: 16px/1.6 system-ui, "Noto Sans SC", "Microsoft YaHei", sans-serif; margin: 3rem auto; max-width: 46rem; padding: 0 1rem;
-  color: #1b1f24; background: #fff; }}
-h1 {{ font-weight: 600; margin-bottom: 0; }}
-p.version {{ margin-top: 0; color: #57606a; }}
-table {{ border-collapse: collapse; width: 100%; }}
-td {{ padding: .45rem .6rem; border-top: 1px solid #d0d7de; vertical-align: top; }}
-a {{ color: #0b57a4; }}
-code {{ background: #f3f4f6; padding: .1rem .3rem; border-radius: 3px; }}
-@media (prefers-color-scheme: dark) {{
-  body {{ color: #e6e8ea; background: #16181b; }} td {{ border-color: #33383e; }} a {{ color: #7ab7f5; }}
-  code {{ background: #26292e; }} p.version {{ color: #9aa3ab; }}
-}}
-</style>
-</head>
-<body>
-<h1>贯通 Guantong</h1>
-<p class="version">{version}</p>
-<p>工业数据集成网关：统一模型、统一总线、统一存储、统一接口。<br>
-<span lang="en">Industrial data-integration gateway: one schema, one bus, one store, one API.</span></p>
-<table>
-{rows}
-</table>
-<p>命令行示例 <span lang="en">(on the command line)</span>:
-<code>curl 'http://127.0.0.1:8000/api/v1/latest?match=*'</code></p>
-</body>
-</html>
-"""
+"""Content-Security-Policy of the page: no script and no style in the HTML, nothing from another host."""
 
 
-@cache
-def render() -> str:
-    """The page."""
-    rows = "\n".join(
-        f'<tr><td><a href="{escape(link)}"><code>/{escape(link)}</code></a></td><td>{zh}<br><span lang="en">{en}</span></td></tr>'
-        for link, zh, en in _LINKS
-    )
-    return _PAGE.format(version=escape(__version__), rows=rows)
+def routes() -> APIRouter:
+    """The page and its files. Both are open without a key: they hold texts, no data."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/", name="page")
+    async def page(request: Request, lang: str | None = None) -> Response:
+        """The page, in the language that `lang`, the cookie or the browser names."""
+        chosen = _known(lang)
+        language = (
+            chosen or _known(request.cookies.get(COOKIE)) or preferred(request.headers.get("accept-language", ""))
+        )
+        headers = {
+            "Content-Language": language,
+            "Content-Security-Policy": POLICY,
+            "Cache-Control": "no-cache",
+            "Vary": "Accept-Language, Cookie",
+        }
+        response = Response(frame.render(language), media_type="text/html", headers=headers)
+        if chosen is not None:
+            response.set_cookie(COOKIE, chosen, max_age=_YEAR, httponly=True, samesite="strict")
+        return response
+
+    @router.get("/page/{digest}/{name}", name="page_file")
+    async def file(digest: str, name: str) -> Response:
+        """A file of the page. Its URL changes with its content."""
+        asset = frame.assets().get(name)
+        if asset is None or digest != frame.digest():
+            fix = Words("Load the page anew.", "请刷新页面。")
+            raise ProblemError("not-found", Words("This file is not of this version.", "文件与当前版本不符。"), fix=fix)
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(asset.body, media_type=asset.media_type, headers=headers)
+
+    return router
+
+
+def _known(language: str | None) -> Language | None:
+    return "zh" if language == "zh" else "en" if language == "en" else None

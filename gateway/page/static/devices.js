@@ -1,0 +1,67 @@
+// The view of the devices: state, reason, fix.
+
+import { now } from "./api.js";
+import { byId, el, setText } from "./dom.js";
+import * as live from "./live.js";
+import { durationText, instant, t, timeText } from "./texts.js";
+
+const ORDER = { disconnected: 0, unknown: 1, connected: 2, retired: 3 };
+let shown = false;
+
+/** Devices with trouble first, then by id. */
+export const sorted = () =>
+  [...live.devices.values()].sort((a, b) => ORDER[a.state] - ORDER[b.state] || (a.id < b.id ? -1 : 1));
+
+/** The state as a badge: a shape, a colour and a word. */
+export const badge = (state) => el("span", { class: "badge", "data-state": state }, t(state));
+
+export function summary() {
+  const all = [...live.devices.values()];
+  return t("devices_summary", { connected: all.filter((item) => item.state === "connected").length, all: all.length });
+}
+
+function card(item) {
+  const signals = item.signals === 1 ? t("one_signal") : t("n_signals", { n: item.signals });
+  return el(
+    "li", { class: "card", "data-device": item.id, "data-state": item.state },
+    el("h2", {}, el("span", {}, item.name), badge(item.state)),
+    el("p", { class: "facts" }, `${item.id} · ${item.protocol} · ${item.endpoint}`),
+    el("p", { class: "facts" }, el("span", { class: "seen" }), item.since ? ` · ${t("since", { time: timeText(instant(item.since)) })}` : ""),
+    item.text ? el("p", { class: "reason" }, item.text) : null,
+    item.fix ? el("p", { class: "fix" }, el("strong", {}, t("fix")), " ", item.fix) : null,
+    el("p", { class: "links" }, el("a", { href: `#/values?device=${encodeURIComponent(item.id)}` }, signals)),
+  );
+}
+
+function ages() {
+  for (const node of document.querySelectorAll("#devices-list > li")) {
+    const seen = instant(live.devices.get(node.dataset.device)?.last_seen ?? null);
+    setText(node.querySelector(".seen"), seen === null ? t("never_seen") : t("seen", { age: durationText(now() - seen) }));
+  }
+}
+
+function render() {
+  if (!shown) return;
+  if (!live.devices.size) {
+    byId("devices-list").replaceChildren(el("li", { class: "card" }, el("p", {}, t("no_devices")), el("p", {}, t("no_devices_fix"))));
+    return;
+  }
+  setText(byId("devices-summary"), summary());
+  const list = byId("devices-list");
+  const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  list.replaceChildren(...sorted().map(card));
+  if (focused) list.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  ages();
+}
+
+export function show() {
+  shown = true;
+  if (live.devices.size) render();
+}
+export const hide = () => (shown = false);
+
+export function start() {
+  live.on("catalog", render);
+  setInterval(() => shown && ages(), 1000);
+  setInterval(() => shown && live.loadDevices().catch(() => {}), 5000); // states that no event tells, and when each was seen
+}

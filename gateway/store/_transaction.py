@@ -22,6 +22,7 @@ from gateway.store._state import Readings, State
 from gateway.store._states import store_link, store_progress
 from gateway.store._values import FLAG_MASK
 from schemas.wire import (
+    ZERO_HASH,
     Batch,
     Birth,
     Cause,
@@ -62,6 +63,7 @@ class Transaction:
         """stream -> (watermark before the transaction, arrival of its first step)"""
         self._end: dict[str, Step] = {}
         self._lost: dict[str, int] = {}
+        self._closed_at: dict[str, int] = {}
         self._known: dict[str, Any] = {}
         self._columns = Columns()
         self._rows: list[Row] = []
@@ -128,6 +130,8 @@ class Transaction:
             watermark, opened_at = self._start[stream]
             values: dict[str, Any] = {"watermark": step.last, "hash": step.hash, "seen_at": step.at}
             lost = self._lost.get(stream, 0)
+            if stream in self._closed_at:
+                values["closed_at"] = self._closed_at[stream]
             if stream not in self._known:
                 new = {"id": stream, "gateway": step.gateway, "opened_at": opened_at, "lost": lost, **values}
                 self._connection.execute(t.stream.insert(), new)
@@ -273,20 +277,36 @@ class Transaction:
             store_progress(self._connection, stream, at, [done for _, done in items])
 
     def _closed(self, step: Step, closed: Closed) -> None:
-        """The end of an older stream: what has not arrived of it by now is lost."""
+        """The end of an older stream: what has not arrived of it by now is lost. It may be told again."""
         here = self._end.get(closed.stream)
+        columns = t.stream.c
         row = self._connection.execute(
-            sa.select(t.stream.c.watermark).where(t.stream.c.id == closed.stream, t.stream.c.gateway == step.gateway)
+            sa.select(columns.watermark, columns.closed_at).where(
+                columns.id == closed.stream, columns.gateway == step.gateway
+            )
         ).first()
+        if row is not None and row.closed_at is not None:
+            return
         watermark = here.last if here is not None else 0 if row is None else row.watermark
-        if watermark < closed.last_seq:
+        missing = max(0, closed.last_seq - watermark)
+        if missing:
             detail = f"stream {closed.stream} ended at {closed.last_seq}, stored up to {watermark}"
             self._open_gaps(step, Cause.LOST, detail)
             self.applied.problems.append(detail)
         else:
             self._state.catalog.forget(self._connection, closed.stream)
-        if row is not None:
-            self._connection.execute(t.stream.update().where(t.stream.c.id == closed.stream).values(closed_at=step.at))
+        if here is not None:
+            self._closed_at[closed.stream] = step.at
+            self._lost[closed.stream] = self._lost.get(closed.stream, 0) + missing
+        elif row is not None:
+            end = {"closed_at": step.at, "lost": columns.lost + missing}
+            self._connection.execute(t.stream.update().where(columns.id == closed.stream).values(end))
+        elif closed.last_seq:
+            unseen = {
+                "id": closed.stream, "gateway": step.gateway, "watermark": 0, "hash": ZERO_HASH, "opened_at": step.at,
+                "seen_at": step.at, "closed_at": step.at, "lost": missing,
+            }  # fmt: skip
+            self._connection.execute(t.stream.insert(), unseen)
 
     # --------------------------------------------------------------------------------------------------- readings
 

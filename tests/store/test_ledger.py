@@ -367,5 +367,31 @@ def test_closed_streams(writer: Writer, reader: Reader) -> None:
     applied = writer.apply([third.birth(signal(5, "t")), third.step(Closed("s2", new.seq + 4, bytes(32)))])
     assert "ended at 7, stored up to 3" in applied.problems[0]
     assert {gap.cause for gap in reader.gaps() if gap.end is None} == {"collector_down", "lost"}
+    assert [row.lost for row in reader.streams()] == [0, 4, 0]
+    fourth = Feed("s4")
+    applied = writer.apply(
+        [
+            fourth.birth(signal(5, "t")),
+            fourth.step(Closed("s2", new.seq + 4, bytes(32))),  # told again
+            fourth.step(Closed("never", 9, bytes(32))),
+            fourth.step(Closed("empty", 0, bytes(32))),
+            fourth.done(9),
+        ]
+    )
+    assert applied.problems == ["stream never ended at 9, stored up to 0"]
+    told = {row.id: (row.watermark, row.lost, row.closed_at is None) for row in reader.streams()}
+    assert told == {
+        "s1": (3, 0, False),
+        "s2": (3, 4, False),
+        "s3": (2, 0, True),
+        "s4": (5, 0, True),
+        "never": (0, 9, False),
+    }
+    both = Feed("s5")
+    assert (
+        writer.apply([both.birth(signal(5, "t")), fourth.done(10), both.step(Closed("s4", 6, bytes(32)))]).problems
+        == []
+    )
+    assert [row.id for row in reader.streams() if row.closed_at is None] == ["s3", "s5"]
     # what arrives of it after all is still stored
     assert writer.apply([new.rows((5, 5, 2.0))]).rows == 1

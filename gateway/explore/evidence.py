@@ -99,6 +99,13 @@ def single(words: Sequence[int]) -> list[Candidate]:
         found[1] = Candidate("int16", "ABCD", 1, found[0].score - 0.03, found[0].reasons, True)
     elif plain.low >= 0x8000 and motion(signed).low >= -5000:
         found[0] = Candidate("uint16", "ABCD", 1, found[0].score * 0.7, found[0].reasons, True)
+    if plain.low < 0x8000 <= plain.high:
+        # It crosses 0 or 32768: the reading that jumps there is the wrong one.
+        there = motion(signed)
+        wrong = 0 if there.greatest < 0.6 * plain.greatest else 1 if plain.greatest < 0.6 * there.greatest else None
+        if wrong is not None:
+            one = found[wrong]
+            found[wrong] = Candidate(one.type, one.order, 1, min(one.score, 0.4), ("jumps",), True)
     # Swapped bytes in single registers are rare: only a word that is rough as it stands can show them.
     for type_, values in (("uint16", swapped), ("int16", turned)):
         other = _word(type_, "BADC", motion(values), 0.2)
@@ -138,7 +145,7 @@ def _word(type_: str, order: Order, moves: Motion, penalty: float) -> Candidate:
         if moves.change > ROUGH:
             score, reasons = 0.05, ["jumps"]
         elif moves.typical <= 5 or relative <= 0.03:
-            score, reasons = 0.75, ["smooth"]
+            score, reasons = 0.77, ["smooth"]
         elif moves.distinct <= 6 and moves.change < 600:
             score, reasons = 0.62 if moves.size <= 4000 else 0.4, ["state"]
         else:
@@ -159,7 +166,7 @@ def wide(rows: Sequence[Sequence[int]], width: int) -> list[Candidate]:
     found: list[Candidate] = []
     for order in ORDERS:
         words = [ordered(row, order) for row in rows]
-        rare = {"ABCD": 0.0, "CDAB": 0.004, "BADC": 0.03, "DCBA": 0.03}[order]
+        rare = {"ABCD": 0.0, "CDAB": 0.02, "BADC": 0.05, "DCBA": 0.05}[order]
         float_ = _float("float32" if width == 2 else "float64", order, rows, rare)
         if float_ is not None:
             found.append(float_)
@@ -178,7 +185,7 @@ def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float)
         # One quiet NaN, as devices write it for "no value": the sign and payload bits are all zero or all one.
         first = ordered(rows[0], order)
         if first[0] in (0x7FC0, 0x7FF8, 0xFFC0) and not any(first[1:]):
-            return Candidate(type_, order, width, 0.5 - rare, ("nan",))
+            return Candidate(type_, order, width, 0.7 - rare, ("nan",))
         return None
     if len(finite) < len(values) and not all(value != value for value in values if not math.isfinite(value)):
         return None
@@ -189,7 +196,7 @@ def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float)
     if big > 1e12 or small < 1e-9 or big < 1e-6:
         return None
     moves = motion(finite)
-    likely = 0.0 if 0.01 <= big <= 1e5 else 0.07 if 0.001 <= big <= 1e7 else 0.2
+    likely = 0.0 if 0.01 <= big <= 1e5 else 0.07 if 0.001 <= big <= 1e7 else 0.35
     if moves.constant:
         digits = _short(finite[0]) if type_ == "float32" else len(f"{finite[0]:.15g}".replace(".", "").strip("-0"))
         score = 0.74 if digits <= 4 else 0.66 if digits <= 6 else 0.5
@@ -211,11 +218,42 @@ def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float)
         reasons.append("negative")
         if max(finite) > 0 and moves.typical > 0.9 * moves.size:
             score -= 0.3
+    if not moves.constant and moves.distinct <= 4 and _short(finite[0]) > 4:
+        score -= 0.12  # a few states, and none of them a round number
+    if order in ("BADC", "DCBA") and moves.constant:
+        score -= (
+            0.25 if any(ordered(rows[0], order)[width // 2 :]) else 0.05
+        )  # one number at rest is no evidence of a rare order
+    if not moves.constant and len(finite) == len(values):
+        lower = {tuple(ordered(row, order)[width // 2 :]) for row in rows}
+        upper = {tuple(ordered(row, order)[: width // 2]) for row in rows}
+        if len(lower) == 1 and any(next(iter(lower))):
+            score -= 0.35  # the fine part rests at something while the coarse part moves
+        elif len(lower) > 1 and len(upper) > 1:
+            score += 0.1 * _coupling(finite, _loosened(rows, type_, order)) - 0.03
     if width == 4:
         score -= 0.03  # what holds as float64 often holds as two float32, and these are far commoner
     return Candidate(
         type_, order, width, score - likely - rare - _disorder(rows, order), tuple(reasons), not moves.constant
     )  # fmt: skip
+
+
+def _coupling(values: Sequence[float], loose: Sequence[float]) -> float:
+    """How far the upper and the lower part of a number go together: 1 wholly, 0 not at all.
+
+    `loose` is the number with the lower part taken from another look: if that moves no more than `values` do, the parts are strangers.
+    """
+    together = math.fsum(abs(b - a) for a, b in itertools.pairwise(values))
+    apart = math.fsum(abs(b - a) for a, b in itertools.pairwise(loose))
+    return max(0.0, 1 - together / apart) if apart else 0.0
+
+
+def _loosened(rows: Sequence[Sequence[int]], type_: str, order: Order) -> list[float]:
+    """The numbers with the lower half of each taken from the look half the watch later."""
+    words = [ordered(row, order) for row in rows]
+    half, turn = len(words[0]) // 2, len(words) // 2
+    mixed = [word[:half] + words[(place + turn) % len(words)][half:] for place, word in enumerate(words)]
+    return [float(number(word, type_, "ABCD")) for word in mixed]
 
 
 def _disorder(rows: Sequence[Sequence[int]], order: Order) -> float:
@@ -260,7 +298,9 @@ def _integer(
         return None
     low = motion([word[-1] for word in words])
     upper = [tuple(word[:-1]) for word in words]
-    score, reasons = _upper_part(upper, low, moves, width)
+    going = len(set(upper)) > 1 and not low.constant
+    coupling = _coupling([float(value) for value in values], _loosened(rows, type_, order)) if going else 0.0
+    score, reasons = _upper_part(upper, low, moves, width, coupling)
     if score == 0.0:
         return None
     if negative:
@@ -271,7 +311,9 @@ def _integer(
     return Candidate(type_, order, width, score - rare, tuple(reasons), not moves.constant)
 
 
-def _upper_part(upper: Sequence[tuple[int, ...]], low: Motion, moves: Motion, width: int) -> tuple[float, list[str]]:
+def _upper_part(
+    upper: Sequence[tuple[int, ...]], low: Motion, moves: Motion, width: int, coupling: float
+) -> tuple[float, list[str]]:
     """Score and reasons of an integer from how the registers above the lowest behave; 0 when they cannot belong to it."""
     zeros, ones = (0,) * (width - 1), (0xFFFF,) * (width - 1)
     resting = len(set(upper)) == 1
@@ -279,15 +321,14 @@ def _upper_part(upper: Sequence[tuple[int, ...]], low: Motion, moves: Motion, wi
         if set(upper) == {zeros, ones}:
             near = moves.typical <= ROUGH and moves.greatest <= 20_000
             return (0.86, ["sign_extends"]) if near else (0.0, [])
-        steps = sum(a != b for a, b in itertools.pairwise(upper))
-        if low.constant or moves.typical == 0.0:
+        if low.constant or moves.typical == 0.0 or (coupling < 0.3 and not moves.counter):
             return 0.0, []
         even = moves.greatest <= 12 * moves.typical
         if moves.counter and even and low.falls:
             # A sawtooth in the low word under a step of the upper one: nothing else looks so.
             return 0.95, ["counter", "carries"]
-        if even and not moves.counter and low.change > 1500 and moves.typical <= 0.25 * moves.size and steps >= 2:
-            return 0.74, ["smooth", "carries"]
+        if even and not moves.counter and low.high - low.low > 30_000 and moves.typical <= 0.25 * moves.size:
+            return 0.78, ["smooth", "carries"]
         return 0.0, []
     first = upper[0]
     empty, full = first == zeros, first == ones
@@ -296,27 +337,31 @@ def _upper_part(upper: Sequence[tuple[int, ...]], low: Motion, moves: Motion, wi
             return 0.0, []
         if full:
             return 0.58, ["constant", "sign_extends"]
-        score = 0.54 if empty else 0.47 if moves.size < 1e8 else 0.3
+        if empty and width == 2 and low.low >= 65536 - 3000:
+            return 0.48, ["constant", "upper_zero"]  # rather a zero and a small negative number
+        score = 0.54 if empty else 0.3 if moves.low < 0 else 0.5 if moves.size < 1e8 else 0.3
         return score - (0.02 if width == 4 else 0.0), ["constant", "upper_zero"] if empty else ["constant"]
     slow = moves.typical <= 0.05 * max(moves.size, 1.0)
     if full:
         return 0.76, ["sign_extends", "smooth" if slow else "moves"]
     if empty:
         if moves.counter:
-            return 0.70 if width == 2 else 0.64, ["counter", "upper_zero"]
+            return 0.70 if width == 2 else 0.63, ["counter", "upper_zero"]
+        if width == 2 and moves.rises and not moves.falls and moves.distinct <= 4 and moves.typical <= 5:
+            return 0.68, ["counter", "upper_zero"]
         if width == 4:
             return 0.5, ["moves", "upper_zero"]
         if moves.distinct <= 4 and moves.size <= 1024:
-            return 0.58, ["state", "upper_zero"]
-        return (0.72 if low.change > ROUGH else 0.66), ["smooth" if slow else "moves", "upper_zero"]
+            return 0.56, ["state", "upper_zero"]
+        return (0.70 if low.change > ROUGH else 0.62), ["smooth" if slow else "moves", "upper_zero"]
     top = max(first)
     if width == 4 and not any(first[:2]):
         top = first[2]
     if moves.counter:
-        return (0.76 if top <= 4000 else 0.5), ["counter", "upper_rests"]
-    if slow and low.change > 1500:
+        return (0.74 if top <= 4000 else 0.5), ["counter", "upper_rests"]
+    if slow and low.change > 2500:
         return 0.7, ["smooth", "upper_rests"]
-    return (0.6 if slow and top <= 400 else 0.2), ["moves", "upper_rests"]
+    return (0.5 if slow and top <= 400 else 0.2), ["moves", "upper_rests"]
 
 
 # ------------------------------------------------------------------------------------------------------------------- text
@@ -340,9 +385,8 @@ def strings(rows: Sequence[Sequence[int]]) -> dict[int, Candidate]:
             while zeros < len(first) and rests[zeros] and first[zeros] == 0:
                 zeros += 1
             # Fields of text have round lengths; what is left of the zeros is not theirs.
-            end = next(
-                (place + size for size in (4, 8, 10, 16, 20, 24, 32) if content <= place + size <= zeros), content
-            )
+            sizes = [size for size in (4, 8, 10, 16, 20, 24, 32) if content <= place + size <= zeros]
+            end = place + max(sizes) if sizes else content
             best = _text_order(first[place:content], end - place)
             if best is not None:
                 found[place] = best

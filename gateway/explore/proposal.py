@@ -74,6 +74,15 @@ def explain(samples: Iterable[Series]) -> list[Proposal]:
     return proposals
 
 
+def _sure(candidate: Candidate) -> bool:
+    """Whether the byte order of this one is an example for its neighbours: it moves, and both halves of it took part."""
+    if candidate.width == 1 or candidate.type == "string" or not candidate.moving or candidate.score < 0.7:
+        return False
+    return candidate.type.startswith("float") or bool(
+        {"carries", "sign_extends", "upper_rests"} & set(candidate.reasons)
+    )  # fmt: skip
+
+
 class _Cut:
     """One series on its way to proposals."""
 
@@ -93,7 +102,7 @@ class _Cut:
     def proposals(self) -> list[Proposal]:
         cut = self._best(lambda place, candidate: 0.0)
         for _ in range(2):
-            sure = [(place, one) for place, one in cut if one.width > 1 and one.score >= 0.6]
+            sure = [(place, one) for place, one in cut if _sure(one)]
             cut = self._best(lambda place, candidate: self._example(place, candidate, sure))  # noqa: B023 (called at once)
         return [self._proposal(place, candidate) for place, candidate in cut]
 
@@ -108,10 +117,14 @@ class _Cut:
             total += weight
             alike += weight * (one.order == candidate.order)
             kin += weight * (one.type == candidate.type)
-            phase += weight * ((other - place) % 2 == 0)
+            phase += weight * (one.order == candidate.order and (other - place) % 2 == 0)
         if not total:
             return 0.0
         trust = min(total / 0.3, 1.0)
+        if not candidate.moving:
+            trust *= 0.6 if candidate.type.startswith("float") else 0.35
+        elif {"upper_zero", "upper_rests"} & set(candidate.reasons):
+            trust *= 0.5
         return trust * (_ALIKE * alike + _KIN * kin + _PHASE * phase) / total
 
     def _best(self, bonus: Callable[[int, Candidate], float]) -> list[tuple[int, Candidate]]:

@@ -1,0 +1,49 @@
+"""Whole maps over a real connection: at least nine in ten registers named rightly, by type and byte order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.modbus.probe import Prober, TcpPlace
+from gateway.explore.proposal import explain
+from gateway.explore.watch import Seen, Span, watch
+from simulators.modbus.server import ModbusServer
+from simulators.truth import TruthLog
+from tests.explore.devices import Device
+from tests.explore.judging import Score, judge
+from tests.explore.known import KNOWN
+
+LOOKS = 90
+
+
+def spans(device: Device) -> Iterator[Span]:
+    """The whole map, from the first register on, in reads of at most 40."""
+    first, last = device.map[0].address, max(one.address + one.width for one in device.map)
+    for start in range(first, last, 40):
+        yield Span("holding", start, min(40, last - start))
+
+
+async def named(device: Device, truth: Path) -> Score:
+    """Watches the device over Modbus TCP on loopback and judges what is said of it."""
+    server = ModbusServer("tcp", {1: device}, TruthLog(truth, "device"))
+    port = await server.open("127.0.0.1", 0)
+    parts = list(spans(device))
+    found = Seen(parts, [], [])
+    try:
+        async with Prober(TcpPlace("127.0.0.1", port), pause=0.0) as prober:
+            await watch(prober, 1, parts, rounds=LOOKS, period=0.0, seen=found)
+    finally:
+        await server.close()
+        server.truth.close()
+    assert len(found.rows) == LOOKS
+    return judge(device.truth(), await asyncio.to_thread(explain, found.series()))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+async def test_the_maps_on_which_the_rules_were_tuned(name: str, tmp_path: Path) -> None:
+    score = await named(KNOWN[name](), tmp_path / "truth")
+    assert score.share >= 0.9, score.wrong

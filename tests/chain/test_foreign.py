@@ -13,6 +13,7 @@ import pytest
 from gateway.store.records import Reading
 from tests.chain.conftest import InstallationFactory
 from tests.chain.installation import Installation
+from tests.chain.rest import latest_agrees, rest_value
 from tests.chain.truth import same
 from tests.servers.foreign import LibmodbusServer, NodeOpcUaServer
 from tests.servers.waiting import eventually
@@ -71,13 +72,6 @@ def told_value(told: dict[str, Any]) -> Any:
     if kind == "Double":
         return [float(one) for one in value]
     return value
-
-
-def rest_value(value: Any) -> Any:
-    """A stored value as the REST API writes it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 def opcua_link(server: NodeOpcUaServer) -> dict[str, Any]:
@@ -154,17 +148,7 @@ def _rest_says_the_same(gateway: Installation, device: str) -> None:
     """`latest` and `history` over REST are what the store has."""
     rows = rows_of(gateway, device)
 
-    def latest() -> bool:
-        items = {item["signal"]: item for item in gateway.get(f"/latest?match={device}/*&limit=1000")["items"]}
-        assert len(items) == len(rows)
-        for name, some in rows.items():
-            item, last = items[f"{device}/{name}"], some[-1]
-            assert same(item["value"], rest_value(last.value)), (name, item)
-            assert item["ts"] is not None, name
-            assert (microseconds(item["ts"]), item["status"]) == (last.ts, last.status), name
-        return True
-
-    eventually(latest, 10, what="serve has heard of everything", interval=0.1)
+    assert latest_agrees(gateway) == len(rows)
     for name, some in rows.items():
         history = gateway.get(f"/signals/{device}/{name}/history")["readings"]
         assert [(microseconds(reading["ts"]), reading["status"]) for reading in history] == [

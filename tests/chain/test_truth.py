@@ -11,6 +11,7 @@ from gateway.store.reader import Reader
 from gateway.store.records import EventRecord, Reading
 from tests.chain.conftest import InstallationFactory, WorkshopFactory
 from tests.chain.installation import DEAD_STATION, Installation, Workshop
+from tests.chain.rest import latest_agrees
 from tests.chain.truth import Report, compare, now_us
 
 pytestmark = [pytest.mark.chain, pytest.mark.timeout(150)]
@@ -59,6 +60,7 @@ def test_all_seven_devices_over_a_minute_of_work(install: InstallationFactory, o
     report = compare(gateway.reader, subjects, workshop.truth, events_until=begun + WORK - 2_000_000)
     report.holds()
     _nothing_is_missing(gateway, workshop, report)
+    assert latest_agrees(gateway, without=frozenset({DEAD_STATION})) > 300
     _the_comparison_would_see_it(gateway, workshop)
     gateway.stop()
     again = compare(gateway.reader, subjects, workshop.truth, events_until=begun + WORK - 2_000_000)

@@ -158,6 +158,11 @@ class LinkHost:
         for device in self._devices.values():
             device.normaliser.clock.restart()
 
+    def flag_unsynced(self, unsynced: bool) -> None:
+        """Whether the gateway's own clock is not synchronised: what it stamps from now on is flagged."""
+        for device in self._devices.values():
+            device.normaliser.unsynced = unsynced
+
     def _changed(self, _condition: Condition | None = None) -> None:
         self._dirty = False
         for device in self._devices.values():

@@ -10,7 +10,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.config.models import MetricsSettings
+from gateway.diagnosis.box_clock import BoxClock, ClockWatch
 from gateway.metrics import bus_metrics, process_metrics, served
+from gateway.tasks import together
 
 if TYPE_CHECKING:
     from gateway.collect.role import Collect
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 class CollectMetrics(Collector):
     """Reads the running totals when it is asked; the hot path counts only what it needs anyhow."""
 
-    def __init__(self, collect: Collect) -> None:
-        self._role = collect
+    def __init__(self, collect: Collect, clock: BoxClock) -> None:
+        self._role, self._clock = collect, clock
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._clock.metrics()
         yield from self._devices()
         yield from self._links()
         yield from self._outbox()
@@ -105,14 +108,15 @@ class CollectMetrics(Collector):
 
 
 class Measured:
-    """Collect and its metrics, until cancelled."""
+    """Collect, what watches it, and its metrics, until cancelled."""
 
     def __init__(self, collect: Collect, settings: MetricsSettings) -> None:
         self._collect, self._settings = collect, settings
+        self._watch = ClockWatch(collect)
 
     async def run(self) -> None:
-        """Runs both."""
+        """Runs all."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(CollectMetrics(self._collect))
+        registry.register(CollectMetrics(self._collect, self._watch.clock))
         async with served(registry, self._settings, self._settings.collect_port, "collect"):
-            await self._collect.run()
+            await together(self._collect.run(), self._watch.run())

@@ -223,13 +223,15 @@ class Normaliser:
                         if p in silence:
                             self._unchanged(p, _Row(received, value, 0, 0, None), received, rows, keep=False)
                         continue
-                if last_ts[p] == received or unsynced:
+                if last_ts[p] == received:
                     self._full(p, raw, 0, 0, None, samples, rows)
                     continue
                 last_value[p], last_status[p], last_ts[p], last_n[p] = value, 0, received, 0
                 if p in silence:
                     due[p] = received + silence[p]
                     pending.pop(p, None)
+                if unsynced:
+                    rows.flags[len(out_points)] = _UNSYNCED
                 out_points.append(index[p])
                 out_values.append(value)
                 out_ts.append(received)

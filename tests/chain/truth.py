@@ -30,8 +30,8 @@ from tests.chain.served import CLAUSES, Fired, Served, SignalTruth, Subject, fir
 __all__ = ["Difference", "Missing", "Report", "compare", "now_us", "same"]
 
 _MANY = 10**7
-_HOW_IT_CAME = Flag.INITIAL | Flag.LATE | Flag.OVERFLOW
-"""Flags that tell of the reading's way; the others speak of the value."""
+_HOW_IT_CAME = Flag.INITIAL | Flag.LATE | Flag.OVERFLOW | Flag.UNSYNCED
+"""Flags that tell of the reading's way, and of the clock of the machine that the test runs on; the others speak of the value."""
 _SHOWN = 10
 EVENT_IDS = uuid.UUID("6f6c7aa1-9a2f-5d0e-8a38-3f5e5a0c6f11")
 """Namespace (RFC 9562, version 5) in which a device's event id becomes the event's: `DEVICE:EVENT-ID in hex`."""

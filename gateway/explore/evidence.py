@@ -127,7 +127,7 @@ def _constant_word(word: int) -> list[Candidate]:
             Candidate("int16", "ABCD", 1, 0.54, ("constant", "negative")),
             Candidate("uint16", "ABCD", 1, 0.3, ("constant",)),
         ]
-    score = 0.6 if word <= 100 else 0.56 if word <= 4000 or word % 100 == 0 else 0.48 if word <= 12000 else 0.36
+    score = 0.6 if word <= 100 else 0.56 if word <= 4000 or word % 100 == 0 else 0.52 if word <= 12000 else 0.5
     return [
         Candidate("uint16", "ABCD", 1, score, ("constant",)), Candidate("int16", "ABCD", 1, score - 0.03, ("constant",)),
     ]  # fmt: skip
@@ -196,7 +196,8 @@ def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float)
     if big > 1e12 or small < 1e-9 or big < 1e-6:
         return None
     moves = motion(finite)
-    likely = 0.0 if 0.01 <= big <= 1e5 else 0.07 if 0.001 <= big <= 1e7 else 0.35
+    most = 1e7 if width == 2 else 1e10
+    likely = 0.0 if 0.01 <= big <= most / 100 else 0.07 if 0.001 <= big <= most else 0.35
     if moves.constant:
         digits = _short(finite[0]) if type_ == "float32" else len(f"{finite[0]:.15g}".replace(".", "").strip("-0"))
         score = 0.74 if digits <= 4 else 0.66 if digits <= 6 else 0.5
@@ -231,7 +232,11 @@ def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float)
             score -= 0.35  # the fine part rests at something while the coarse part moves
         elif len(lower) > 1 and len(upper) > 1:
             score += 0.1 * _coupling(finite, _loosened(rows, type_, order)) - 0.03
-    if width == 4:
+    if width == 4 and not moves.constant and _rough(rows, order, 2) and _rough(rows, order, 3):
+        score += 0.08  # two words of digits below a steady beginning
+    elif width == 4 and not moves.constant and len({row[-1 if order in ("ABCD", "BADC") else 0] for row in rows}) == 1:
+        score -= 0.2  # the finest digits rest
+    elif width == 4:
         score -= 0.03  # what holds as float64 often holds as two float32, and these are far commoner
     return Candidate(
         type_, order, width, score - likely - rare - _disorder(rows, order), tuple(reasons), not moves.constant
@@ -254,6 +259,13 @@ def _loosened(rows: Sequence[Sequence[int]], type_: str, order: Order) -> list[f
     half, turn = len(words[0]) // 2, len(words) // 2
     mixed = [word[:half] + words[(place + turn) % len(words)][half:] for place, word in enumerate(words)]
     return [float(number(word, type_, "ABCD")) for word in mixed]
+
+
+def _rough(rows: Sequence[Sequence[int]], order: Order, place: int) -> bool:
+    """Whether the word of this significance jumps about, read with and without sign."""
+    words = [ordered(row, order)[place] for row in rows]
+    signed = [word - 65536 if word & 0x8000 else word for word in words]
+    return min(motion(words).change, motion(signed).change) > 2500
 
 
 def _disorder(rows: Sequence[Sequence[int]], order: Order) -> float:
@@ -300,7 +312,13 @@ def _integer(
     upper = [tuple(word[:-1]) for word in words]
     going = len(set(upper)) > 1 and not low.constant
     coupling = _coupling([float(value) for value in values], _loosened(rows, type_, order)) if going else 0.0
-    score, reasons = _upper_part(upper, low, moves, width, coupling)
+    if (
+        moves.distinct <= 4
+        and going
+        and all((a[:-1] != b[:-1]) == (a[-1] != b[-1]) for a, b in itertools.pairwise(words))
+    ):
+        coupling = 1.0  # they step together
+    score, reasons = _upper_part(upper, low, moves, width, coupling, _rough(words, "ABCD", width - 1))
     if score == 0.0:
         return None
     if negative:
@@ -311,19 +329,32 @@ def _integer(
     return Candidate(type_, order, width, score - rare, tuple(reasons), not moves.constant)
 
 
+def _large(first: tuple[int, ...], low: float, moves: Motion) -> float:
+    """The score of an integer at rest that needs more than 16 bits."""
+    if moves.low < 0:
+        return 0.5 if moves.low > -(1 << 20) else 0.3
+    if moves.size >= 1e8:
+        return 0.3
+    return 0.56 if max(first) <= 16 and low > 12_000 else 0.44
+
+
 def _upper_part(
-    upper: Sequence[tuple[int, ...]], low: Motion, moves: Motion, width: int, coupling: float
+    upper: Sequence[tuple[int, ...]], low: Motion, moves: Motion, width: int, coupling: float, rough: bool
 ) -> tuple[float, list[str]]:
     """Score and reasons of an integer from how the registers above the lowest behave; 0 when they cannot belong to it."""
     zeros, ones = (0,) * (width - 1), (0xFFFF,) * (width - 1)
     resting = len(set(upper)) == 1
     if not resting:
+        if moves.distinct <= 4 and moves.size < 1 << 24 and coupling == 1.0:
+            return 0.62, ["state", "together"]
         if set(upper) == {zeros, ones}:
             near = moves.typical <= ROUGH and moves.greatest <= 20_000
             return (0.86, ["sign_extends"]) if near else (0.0, [])
         if low.constant or moves.typical == 0.0 or (coupling < 0.3 and not moves.counter):
             return 0.0, []
         even = moves.greatest <= 12 * moves.typical
+        if width == 4 and any(first[:2] != (0, 0) for first in upper) and len({first[:2] for first in upper}) == 1:
+            return 0.4, ["carries"]  # the lower half alone explains it
         if moves.counter and even and low.falls:
             # A sawtooth in the low word under a step of the upper one: nothing else looks so.
             return 0.95, ["counter", "carries"]
@@ -339,7 +370,7 @@ def _upper_part(
             return 0.58, ["constant", "sign_extends"]
         if empty and width == 2 and low.low >= 65536 - 3000:
             return 0.48, ["constant", "upper_zero"]  # rather a zero and a small negative number
-        score = 0.54 if empty else 0.3 if moves.low < 0 else 0.5 if moves.size < 1e8 else 0.3
+        score = 0.54 if empty else _large(first, low.low, moves)
         return score - (0.02 if width == 4 else 0.0), ["constant", "upper_zero"] if empty else ["constant"]
     slow = moves.typical <= 0.05 * max(moves.size, 1.0)
     if full:
@@ -352,14 +383,18 @@ def _upper_part(
         if width == 4:
             return 0.5, ["moves", "upper_zero"]
         if moves.distinct <= 4 and moves.size <= 1024:
-            return 0.56, ["state", "upper_zero"]
-        return (0.70 if low.change > ROUGH else 0.62), ["smooth" if slow else "moves", "upper_zero"]
+            return 0.53, ["state", "upper_zero"]
+        return (0.70 if rough else 0.62), ["smooth" if slow else "moves", "upper_zero"]
     top = max(first)
     if width == 4 and not any(first[:2]):
         top = first[2]
     if moves.counter:
-        return (0.74 if top <= 4000 else 0.5), ["counter", "upper_rests"]
-    if slow and low.change > 2500:
+        # The low word of a large number lies anywhere; a number of 16 bits is mostly small.
+        return (0.5 if top > 4000 else 0.76 if low.low > 10_000 else 0.7 if low.low > 4_000 else 0.65), [
+            "counter",
+            "upper_rests",
+        ]
+    if slow and rough:
         return 0.7, ["smooth", "upper_rests"]
     return (0.5 if slow and top <= 400 else 0.2), ["moves", "upper_rests"]
 

@@ -79,7 +79,7 @@ def _sure(candidate: Candidate) -> bool:
     if candidate.width == 1 or candidate.type == "string" or not candidate.moving or candidate.score < 0.7:
         return False
     return candidate.type.startswith("float") or bool(
-        {"carries", "sign_extends", "upper_rests"} & set(candidate.reasons)
+        {"carries", "sign_extends", "upper_rests", "counter"} & set(candidate.reasons)
     )  # fmt: skip
 
 
@@ -111,8 +111,10 @@ class _Cut:
             return 0.0
         alike = kin = phase = total = 0.0
         for other, one in sure:
-            if other == place or one.type == "string":
+            if other == place:
                 continue
+            if not candidate.moving and one.type.startswith("float") != candidate.type.startswith("float"):
+                continue  # a number at rest follows only its own kind
             weight = (one.score - 0.5) * math.exp(-abs(other - place) / _REACH)
             total += weight
             alike += weight * (one.order == candidate.order)
@@ -122,7 +124,7 @@ class _Cut:
             return 0.0
         trust = min(total / 0.3, 1.0)
         if not candidate.moving:
-            trust *= 0.6 if candidate.type.startswith("float") else 0.35
+            trust *= 0.6 if candidate.type.startswith("float") else 0.5
         elif {"upper_zero", "upper_rests"} & set(candidate.reasons):
             trust *= 0.5
         return trust * (_ALIKE * alike + _KIN * kin + _PHASE * phase) / total

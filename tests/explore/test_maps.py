@@ -16,6 +16,9 @@ from simulators.truth import TruthLog
 from tests.explore.devices import Device
 from tests.explore.judging import Score, judge
 from tests.explore.known import KNOWN
+from tests.explore.more_known import MORE_KNOWN
+
+TUNED = KNOWN | MORE_KNOWN
 
 LOOKS = 90
 
@@ -43,7 +46,7 @@ async def named(device: Device, truth: Path) -> Score:
     return judge(device.truth(), await asyncio.to_thread(explain, found.series()))
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", TUNED)
 async def test_the_maps_on_which_the_rules_were_tuned(name: str, tmp_path: Path) -> None:
-    score = await named(KNOWN[name](), tmp_path / "truth")
+    score = await named(TUNED[name](), tmp_path / "truth")
     assert score.share >= 0.9, score.wrong

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from gateway.explore.proposal import explain
@@ -36,15 +38,15 @@ def watch(
     for place in range(1, len(keys) + 1):
         if place == len(keys) or keys[place] != (keys[place - 1][0], keys[place - 1][1] + 1):
             part = keys[begin:place]
-            table = "holding" if part[0][0] == "holding" else "input"
+            table: Literal["holding", "input"] = "holding" if part[0][0] == "holding" else "input"
             rows = tuple(tuple(memory[key] for key in part) for memory in memories)
             ranges.append(Series(table, part[0][1], tuple(float(second) for second in range(looks)), rows))
             begin = place
     truth = []
     for entry in entries:
         size = width(entry)
-        words = {tuple(memory[entry.table, entry.address + offset] for offset in range(size)) for memory in memories}
-        dead = words == {(0,) * size}
+        states = {tuple(memory[entry.table, entry.address + offset] for offset in range(size)) for memory in memories}
+        dead = states == {(0,) * size}
         truth.append(
             Truth(
                 entry.table,

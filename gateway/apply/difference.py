@@ -87,8 +87,11 @@ def _keys(old: PlannedLink | PlannedDevice | PlannedSignal, new: Any) -> list[st
         if field.name in _NOT_COMPARED or one == other:
             continue
         inner = _inner(one, other)
-        prefix = "" if field.name == "signal" else f"{field.name}."
-        found |= {prefix + key for key in inner} if inner else {field.name}
+        name = {"asset_path": "assets"}.get(field.name, field.name)
+        prefix = "" if name == "signal" else f"{name}."
+        found |= {prefix + key for key in inner} if inner else {name}
+    if isinstance(old, PlannedSignal):
+        found -= {"address"}  # as it was written; what it comes to stands beside it
     if isinstance(old, PlannedDevice) and old.link != new.link:
         found.add("link")
     return sorted(found)

@@ -390,7 +390,7 @@ def _upper_part(
         top = first[2]
     if moves.counter:
         # The low word of a large number lies anywhere; a number of 16 bits is mostly small.
-        return (0.5 if top > 4000 else 0.76 if low.low > 10_000 else 0.7 if low.low > 4_000 else 0.65), [
+        return (0.5 if top > 4000 else 0.76 if low.low > 10_000 else 0.7 if low.low > 8_000 else 0.65), [
             "counter",
             "upper_rests",
         ]

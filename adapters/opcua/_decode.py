@@ -44,6 +44,7 @@ from adapters.opcua._binary import (
     string,
     u32_array,
 )
+from adapters.opcua._runs import DataChange, take
 from schemas import status as codes
 
 DATA_CHANGE: Final = 811
@@ -55,17 +56,6 @@ _HOSTILE: Final = (RuntimeError, struct.error, ValueError, LookupError, TypeErro
 """What asyncua's decoder raises at odd bytes (its own UaError and RecursionError are RuntimeErrors)."""
 
 BAD_DATA_TYPE_ID_UNKNOWN: Final = 0x80110000
-
-
-@dataclass(slots=True)
-class DataChange:
-    """A DataChangeNotification as columns. `source` and `server` are µs or None where the server gave no time."""
-
-    handles: list[int] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
-    status: list[int] = field(default_factory=list)
-    source: list[int | None] = field(default_factory=list)
-    server: list[int | None] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -212,7 +202,10 @@ class Decoder:
         change = DataChange()
         (count,) = I32.unpack_from(data, pos)
         pos += 4
-        for _ in range(count):
+        while True:
+            pos, count = take(data, pos, count, change)
+            if count <= 0:
+                return change
             (handle,) = U32.unpack_from(data, pos)
             value, status, source, server, pos = self._data_value(data, pos + 4)
             change.handles.append(handle)
@@ -220,7 +213,7 @@ class Decoder:
             change.status.append(status)
             change.source.append(source)
             change.server.append(server)
-        return change
+            count -= 1
 
     # ------------------------------------------------------------------------------------------------------- values
 

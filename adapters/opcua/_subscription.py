@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adapters.contract import Item, Lost, PointTrouble, Samples
-from adapters.opcua._decode import DataChange, Message
+from adapters.opcua._decode import Message
 from adapters.opcua._events import QUEUE_OVERFLOW, EventItem, to_event
 from adapters.opcua._outlet import Outlet
+from adapters.opcua._runs import DataChange
 from adapters.opcua._server_clock import ServerClock
 from schemas import status as codes
 from schemas.wire import Cause, Flag

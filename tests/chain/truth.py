@@ -30,8 +30,8 @@ from tests.chain.served import CLAUSES, Fired, Served, SignalTruth, Subject, fir
 __all__ = ["Difference", "Missing", "Report", "compare", "now_us", "same"]
 
 _MANY = 10**7
-_HOW_IT_CAME = Flag.INITIAL | Flag.LATE | Flag.OVERFLOW | Flag.UNSYNCED
-"""Flags that tell of the reading's way, and of the clock of the machine that the test runs on; the others speak of the value."""
+_HOW_IT_CAME = Flag.INITIAL | Flag.LATE | Flag.OVERFLOW
+"""Flags that tell of the reading's way; the others speak of the value."""
 _SHOWN = 10
 EVENT_IDS = uuid.UUID("6f6c7aa1-9a2f-5d0e-8a38-3f5e5a0c6f11")
 """Namespace (RFC 9562, version 5) in which a device's event id becomes the event's: `DEVICE:EVENT-ID in hex`."""
@@ -174,6 +174,9 @@ def same(one: Any, other: Any) -> bool:
 class _Side:
     """One signal: what was served and what is stored."""
 
+    by_the_gateways_clock = Flag(0)
+    """Flags that depend on the clock of the machine that the test runs on."""
+
     def __init__(
         self, report: Report, signal: SignalTruth, number: int, rows: Sequence[Reading], missing: Missing
     ) -> None:
@@ -202,7 +205,7 @@ class _Side:
             detail = f"{_told(row)}; served was {seen}"
             self.report.add("stored and not served", self.signal.device, self.signal.name, detail)
             return
-        flags = row.flags & ~_HOW_IT_CAME
+        flags = row.flags & ~(_HOW_IT_CAME | self.by_the_gateways_clock)
         wanted = {
             (Flag.OUT_OF_RANGE if one.out_of_range else 0) | (Flag.RAW_KEPT if one.raw is not None else 0)
             for one in fits
@@ -251,6 +254,8 @@ class _Stamped(_Side):
 
 class _Polled(_Side):
     """Values without a time: the gateway's, which lies between this answer and the next one of the same signal."""
+
+    by_the_gateways_clock = Flag.UNSYNCED
 
     def compare(self, until: int) -> None:
         times = [row.ts for row in self.rows]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -313,6 +315,46 @@ def test_a_failure_at_any_statement_leaves_nothing(target: Target, writer: Write
     assert stop > 15
     assert (applied.rows, applied.duplicates, len(applied.committed.events)) == (3, 0, 1)
     assert [(gap.cause, gap.start, gap.end) for gap in reader.gaps()] == [("lost", T0 + 2_000_000, T0 + 3_000_000)]
+
+
+WRITE_FOR_EVER = """
+import sys
+from pathlib import Path
+from gateway.store import open_writer
+from gateway.config.models import StoreSettings
+from tests.store.feed import Feed, signal
+writer = open_writer(StoreSettings(url=sys.argv[1] or None), Path(sys.argv[2]), "UTC")
+assert writer.acquire("ingest-1", 60)
+feed = Feed()
+writer.apply([feed.birth(*(signal(point, f"s{point}") for point in range(1, 101)))])
+print("ready", flush=True)
+for second in range(10_000_000):
+    steps = [feed.rows(*((point, 3 * second + part, float(part)) for point in range(1, 101))) for part in range(3)]
+    writer.apply(steps)
+"""
+
+
+def test_a_killed_ingest_leaves_whole_transactions(target: Target, writer: Writer, reader: Reader) -> None:
+    writer.close()
+    program = [sys.executable, "-c", WRITE_FOR_EVER, target.settings.url or "", str(target.folder)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE) as ingest:
+        assert ingest.stdout is not None
+        try:
+            assert ingest.stdout.readline() == b"ready\n"
+            deadline = time.monotonic() + 60
+            while reader.snapshot().commit_no < 20:
+                assert time.monotonic() < deadline
+        finally:
+            ingest.kill()
+    again = target.writer("ingest-1")
+    (mark,) = again.marks("line1", ["s1"])
+    rows = [row for chunk in reader.history(range(1, 101)) for row in chunk]
+    assert (mark.seq - 1) % 3 == 0
+    assert len(rows) == (mark.seq - 1) * 100
+    assert len({(row.signal, row.ts) for row in rows}) == len(rows)
+    feed = Feed()
+    feed.seq = mark.seq
+    assert again.apply([feed.rows((1, 3 * (mark.seq - 1), 1.0))]).late == 0
 
 
 # ---------------------------------------------------------------------------------------------------- losses and ends

@@ -18,11 +18,12 @@ from gateway.bus.topics import Topics
 from gateway.collect.births import births_of, dump_known, known_of, load_known, retired
 from gateway.collect.courtesy import Courtesy, will
 from gateway.collect.forwarder import Forwarder
-from gateway.collect.items import DeviceStatus, Events, Item, Readings
+from gateway.collect.items import DeviceStatus, Events, Gaps, Item, Readings
 from gateway.collect.link import Left, LinkHost
 from gateway.collect.metrics import Measured
 from gateway.collect.points import PointBook
 from gateway.collect.recorder import Recorder
+from gateway.collect.standstill import Standstill
 from gateway.config.models import Config
 from gateway.config.plan import Plan, PlannedDevice, PlannedLink
 from gateway.config.resolve import resolve
@@ -191,11 +192,16 @@ class Collect:
         self.courtesy.gateway("ok", now)
 
     async def _heartbeat(self) -> None:
+        standstill = Standstill(self.clock.now)
         while True:
             await asyncio.sleep(_HEARTBEAT)
             drift = self.clock.drift()
             if abs(drift) > _STEP:
                 self._stepped(drift)
+            gap = standstill.beat(_HEARTBEAT)
+            if gap is not None:
+                log.warning("%s: a gap of all devices", gap.detail)
+                self.recorder.put_now(Gaps([gap]))
             self.recorder.heartbeat()
 
     def _stepped(self, drift: float) -> None:

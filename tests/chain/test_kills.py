@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -34,6 +35,17 @@ def _outage(gateway: Installation, name: str) -> tuple[int, int]:
     started = now_us()
     gateway.start(name)
     return killed, started
+
+
+def _standstill(gateway: Installation) -> tuple[int, int]:
+    """The collector is frozen for a while, as with its machine. Returns from when to when (µs)."""
+    child = gateway.processes["collect"].child
+    stopped = now_us()
+    child.send(signal.SIGSTOP)
+    time.sleep(2 * OUTAGE)  # the length of the outage, not a hope
+    went_on = now_us()
+    child.send(signal.SIGCONT)
+    return stopped, went_on
 
 
 def _truth(gateway: Installation, workshop: Workshop) -> Report:
@@ -78,9 +90,15 @@ def test_killed_collector_leaves_a_gap_that_covers_what_it_missed(
     for _ in range(2):
         outages.append(_outage(gateway, "collect"))
         _work(gateway, workshop, 3_000_000)
+    stopped, went_on = _standstill(gateway)
+    _work(gateway, workshop, 0)
     _truth(gateway, workshop)
     _covered(gateway, workshop, outages)
     assert len(gateway.reader.streams()) == 3
+    (gap,) = [gap for gap in gateway.reader.gaps(limit=10_000) if gap.device is None]
+    assert gap.cause == "collector_down"
+    assert gap.end is not None
+    assert gap.start <= stopped < went_on <= gap.end, "what was not read meanwhile is missing"
 
 
 def _covered(gateway: Installation, workshop: Workshop, outages: list[tuple[int, int]]) -> None:

@@ -17,6 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 NPM := tests/servers/npm
+PAGE_NPM := tests/page/npm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 
 PACKAGES := schemas adapters gateway simulators
@@ -43,7 +44,7 @@ test: test-needs ## Install what the tests need and run them
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: test-needs
-test-needs: $(STAMPS)/dev programs $(NPM)/node_modules/.stamp ## Install what the tests need: packages, programs, foreign servers
+test-needs: $(STAMPS)/dev programs $(NPM)/node_modules/.stamp $(PAGE_NPM)/node_modules/.stamp ## Install what the tests need: packages, programs, foreign servers
 
 .PHONY: lint
 lint: $(STAMPS)/dev ## ruff, mypy --strict and the import contracts
@@ -88,7 +89,7 @@ LOCK := --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no
 
 .PHONY: clean
 clean: ## Remove the environment, caches and everything that was built
-	rm -rf $(VENV) $(NPM)/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(NPM)/node_modules $(PAGE_NPM)/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(PACKAGES) tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # --- what is installed ------------------------------------------------------------------------------------------------
@@ -123,4 +124,9 @@ programs:
 $(NPM)/node_modules/.stamp: $(NPM)/package.json $(NPM)/package-lock.json | programs
 	@echo "installing the foreign test servers into $(NPM)/node_modules"
 	@cd $(NPM) && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(PAGE_NPM)/node_modules/.stamp: $(PAGE_NPM)/package.json $(PAGE_NPM)/package-lock.json | programs
+	@echo "installing what drives the browser into $(PAGE_NPM)/node_modules"
+	@cd $(PAGE_NPM) && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error
 	@touch $@

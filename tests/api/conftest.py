@@ -31,9 +31,9 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 @contextlib.asynccontextmanager
 async def started(shop: Shop, *, loaded: bool = True, host: str = "127.0.0.1", **options: Any) -> AsyncIterator[Serve]:
-    """A server on a free port over the shop, with the shop's clock."""
+    """A server over the shop, on a free port unless `port` names one, with the shop's clock."""
     made = Serve(
-        ApiSettings(host=host, port=0),
+        ApiSettings(host=host, port=options.pop("port", 0)),
         options.pop("reader", shop.reader),
         cast(Bus, options.pop("bus", shop.bus)),
         shop.topics,

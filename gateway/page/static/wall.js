@@ -8,7 +8,7 @@ import * as live from "./live.js";
 import { clockText, durationText, instant, percentText, t, unitText, valueText } from "./texts.js";
 
 const MOST = 24;
-const VALUES = 3;
+const VALUES = 4;
 const TURN = 15_000;
 const KINDS = { measurement: 0, state: 1, counter: 2 };
 let shown = false;
@@ -31,7 +31,7 @@ function tile(device) {
   const trouble = device.state === "connected" ? [] : [el("p", { class: "reason" }, device.text), el("p", { class: "fix" }, device.fix)];
   return el(
     "li", { class: "tile", "data-device": device.id, "data-state": device.state },
-    el("h2", {}, el("span", {}, device.name), badge(device.state)), ...(trouble.length ? trouble : lines), el("p", { class: "share" }),
+    el("div", { class: "face" }, el("h2", {}, el("span", {}, device.name), badge(device.state)), ...(trouble.length ? trouble : lines), el("p", { class: "share" })),
   );
 }
 

@@ -44,6 +44,7 @@ class ModbusAdapter:
                 if device.unit == 0:
                     raise bad_unit(device.id, device.unit)
         self._link = Link(spec.settings, spec.clock)
+        self.frames = self._link.frames
         self._line = Line(spec.settings, self._link, list(self._devices.values()), spec.clock)
         self._device_of = {point: device for device in self._devices.values() for point in device.addresses}
 

@@ -22,6 +22,7 @@ from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
 
 from adapters.contract import Clock, TransientError
 from adapters.modbus._errors import closed_by_peer, not_connected, open_failed
+from adapters.modbus._frames import frame_log, tracer
 from adapters.modbus._settings import ModbusLinkSettings
 
 _BUFFER = 4096
@@ -127,6 +128,8 @@ class Link:
         self._error: OSError | None = None
         self.on_lost: Callable[[], None] | None = None
         """Called when the peer's end is gone while nothing is asked."""
+        self.frames = frame_log(rtu=self._rtu)
+        self._trace = tracer(self.frames, clock.now)
         self.requests = 0
         self.errors: Counter[str] = Counter()
 
@@ -209,6 +212,7 @@ class Link:
             self.errors["closed"] += 1
             return closed_by_peer(self._settings, self._lost)
         self.errors["timeout"] += 1
+        self._note(f"no answer of unit {request.dev_id} within {timeout:g} s: closed, since it may still come")
         return NoAnswerError("timeout", f"unit {request.dev_id} did not answer within {timeout:g} s")
 
     def _verified(self, request: Request, answer: ModbusPDU) -> Response:
@@ -216,6 +220,7 @@ class Link:
         if wrong is not None or not isinstance(answer, Response):
             self._drop()
             self.errors["malformed"] += 1
+            self._note(f"closed: the answer does not fit the request: {wrong}")
             raise NoAnswerError("malformed", f"unit {request.dev_id}: the answer does not fit the request: {wrong}")
         self._last_answer = self._clock.monotonic()
         return answer
@@ -256,6 +261,7 @@ class Link:
             timeout=self._settings.timeout,
             retries=0,
             reconnect_delay=0,
+            trace_packet=self._trace,
         )
         context = client.ctx
         context.framer.decoder = self._decoder
@@ -301,7 +307,9 @@ class Link:
                 self._drop()
         if not connected:
             self.errors["connect"] += 1
+            self._note(f"not connected to {self._settings.host}:{self._settings.port}: {self._error or 'no answer'}")
             raise open_failed(self._settings, self._error)
+        self._note(f"connected to {self._settings.host}:{self._settings.port}")
         self._last_answer = self._clock.monotonic()
 
     async def _reopen(self) -> AsyncModbusTcpClient:
@@ -331,10 +339,14 @@ class Link:
             self._client = None
             return
         self._lost = str(error) if error is not None else "the other end closed the connection"
+        self._note(self._lost)
         if self._in_flight and not client.ctx.response_future.done():
             client.ctx.response_future.set_exception(ConnectionException(self._lost))
         if self.on_lost is not None:
             self.on_lost()
+
+    def _note(self, text: str) -> None:
+        self.frames.note(self._clock.now(), text)
 
     def _drop(self) -> None:
         client, self._client = self._client, None

@@ -21,7 +21,9 @@ from asyncua.ua.ua_binary import struct_from_binary
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from adapters.contract import ConfigError
+from adapters.contract import ConfigError, SystemClock
+from adapters.frames import FrameLog
+from adapters.opcua import _frames
 from adapters.opcua._binary import DecodingError
 from adapters.opcua._decode import Decoder
 from adapters.opcua._discovery import explain
@@ -72,6 +74,9 @@ class Session:
         self.namespaces: list[str] = []
         self.decoder = Decoder()
         self._count = count
+        self.frames: FrameLog | None = None
+        """Where requests and responses are recorded; opening and closing the session, with its credentials, are not."""
+        self.now: Callable[[], int] = SystemClock().now
         self._client: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -242,8 +247,19 @@ class Session:
         if protocol is None:
             raise ConnectionError("the session is closed")
         self._count()
-        buffer: Buffer = await protocol.send_request(request, self.settings.timeout if timeout is None else timeout)
-        return bytes(buffer.read(len(buffer)))
+        frames = self.frames
+        if frames is not None:
+            _frames.sent(frames, self.now(), request)
+        try:
+            buffer: Buffer = await protocol.send_request(request, self.settings.timeout if timeout is None else timeout)
+        except EXPECTED as error:
+            if frames is not None:
+                frames.note(self.now(), f"{type(request).__name__}: {type(error).__name__}: {error}")
+            raise
+        data = bytes(buffer.read(len(buffer)))
+        if frames is not None:
+            _frames.received(frames, self.now(), data)
+        return data
 
     async def call(self, request: Any, response: type[Any]) -> Any:
         """Sends a request and decodes the answer with asyncua; its ServiceResult has been checked."""

@@ -21,7 +21,7 @@ from adapters.contract import (
     TransientError,
     WritesDisabledError,
 )
-from adapters.opcua import _browse, _resolve
+from adapters.opcua import _browse, _frames, _resolve
 from adapters.opcua._addresses import AddressError, UnknownNamespaceError, node_id
 from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
@@ -60,6 +60,7 @@ class OpcUaAdapter:
         self._link: Link | None = None
         self._orphan: Orphan | None = None
         self._logged: dict[str, str] = {}
+        self.frames = _frames.frame_log()
         self._lock: asyncio.Lock | None = None
         for device in spec.devices:
             try:
@@ -95,9 +96,12 @@ class OpcUaAdapter:
             link = Link(
                 self._spec, self._settings, self._limits, self._generation, self._count, self._orphan, self._logged
             )
+            link.session.frames, link.session.now = self.frames, self._spec.clock.now
+            self.frames.note(self._spec.clock.now(), f"connecting to {self._settings.endpoint}")
             try:
                 await link.open()
             except EXPECTED as error:
+                self.frames.note(self._spec.clock.now(), f"not connected: {error}")
                 raise self._translated(error) from error
             finally:
                 self._orphan = link.session.orphan

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from gateway.api.role import Serve
 from schemas.wire import AssetBirth, Birth, Cause, Done, Event, Gap, Link, Progress, SignalBirth
@@ -84,7 +85,7 @@ class Workshop:
         births = [imm(more, at=born), meter(at=born)]
         births += [other(number, *names, at=born) for number, names in enumerate(NAMES)]
         shop.commit(*births, tell=False)
-        rows: list[tuple[float, ...]] = []
+        rows: list[tuple[Any, ...]] = []
         for step in range(9 * HOUR, -1, -20):
             at = self.at - step
             wave = step / 300

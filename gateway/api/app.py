@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.api import happenings, health, openapi, page, readings, resources, stream
+from gateway.api import config, happenings, health, openapi, page, readings, resources, stream
 from gateway.api.compression import Compress
 from gateway.api.context import Api
 from gateway.api.guard import Guard
@@ -42,9 +42,16 @@ class Application:
 
 
 def make_app(
-    api: Api, bus: Bus, keys: KeyFile, *, loopback: bool = True, hosts: frozenset[str] | None = None
+    api: Api,
+    bus: Bus,
+    keys: KeyFile,
+    *,
+    loopback: bool = True,
+    hosts: frozenset[str] | None = None,
+    configured: config.Configured | None = None,
 ) -> Application:
-    """The application over `api`. `loopback`: without keys everybody is let in; `hosts`: see `Guard`."""
+    """The application over `api`. `loopback`: without keys everybody is let in; `hosts`: see `Guard`; `configured`: where the
+    configuration lies, if it may be read and changed."""
     streams = Streams(api)
     registry = CollectorRegistry(auto_describe=False)
     fastapi: FastAPI = FastAPIOffline(
@@ -69,6 +76,8 @@ def make_app(
         page.routes(),
     ):
         fastapi.include_router(router)
+    if configured is not None:
+        fastapi.include_router(config.routes(api, configured))
     fastapi.add_exception_handler(ProblemError, _problem)
     fastapi.add_exception_handler(RequestValidationError, _invalid)
     fastapi.add_exception_handler(HTTPException, _http_error)

@@ -45,7 +45,9 @@ class Limits:
     """Requests at the same time, live streams not counted."""
     connections: int = 1024
     request_bytes: int = 64 * 1024
-    """Largest body of a request: none needs one."""
+    """Largest body of a request: none needs one, but"""
+    config_bytes: int = 4 * 1024 * 1024
+    """a new configuration."""
     header_bytes: int = 32 * 1024
     streams: int = 128
     streams_per_client: int = 32

@@ -24,6 +24,9 @@ OPEN = ("/", "/docs", "/openapi.json", "/health", "/health/live", "/health/ready
 OPEN_BELOW = ("/docs/", "/static-docs/", "/page/")
 READER = "guantong.reader"
 """In the ASGI scope: True when the request may read everything."""
+CONFIG = f"{ROOT}/config"
+"""The one thing that can be changed."""
+_CHANGERS = frozenset({"engineer", "admin"})
 
 _FAILURES, _WINDOW = 10, 60.0
 """So many wrong keys of one address in so many seconds, and it has to wait."""
@@ -106,19 +109,22 @@ class Guard:
         if self.numbers.active > self._limits.requests + self._limits.streams:
             raise ProblemError("busy", Words("Too many requests at once.", "同时请求过多。"), headers={"Retry-After": "1"})
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:20]) > self._limits.request_bytes:
+        most = self._limits.config_bytes if scope["path"] == CONFIG else self._limits.request_bytes
+        if not length.isdigit() or int(length[:20]) > most:
             raise ProblemError(
                 "too-large",
                 Words(
-                    f"The body has {length[:20].decode('latin-1')} bytes; at most {self._limits.request_bytes} are read.",
-                    f"请求体过大，上限 {self._limits.request_bytes} 字节。",
+                    f"The body has {length[:20].decode('latin-1')} bytes; at most {most} are read.",
+                    f"请求体过大，上限 {most} 字节。",
                 ),
                 headers={"Connection": "close"},
             )
         if scope["method"] == "HEAD" and scope["path"] == f"{ROOT}/stream":
             raise ProblemError("method-not-allowed", headers={"Allow": "GET"})
         scope[READER] = await self._check_key(scope, headers)
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"].startswith(ROOT):
+        if scope["method"] in ("POST", "PUT") and scope["path"] == CONFIG:
+            self._check_change(headers)
+        elif scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"].startswith(ROOT):
             raise ProblemError(
                 "writes-disabled",
                 Words(
@@ -127,6 +133,37 @@ class Guard:
                 ),
                 fix=Words("Use GET. /health shows the setting `writes`.", "请使用 GET；/health 中可查看 writes 设置。"),
             )
+
+    def _check_change(self, headers: dict[bytes, bytes]) -> None:
+        """Who may change the configuration, and that no page of a stranger does it with somebody's browser: it would send another
+        Origin, and cannot send this content type without asking first (which is never answered with yes)."""
+        if not self._open():
+            key = self._keys.verify(_given(headers) or "")
+            if key is None or key.role not in _CHANGERS:
+                raise ProblemError(
+                    "forbidden",
+                    Words("The configuration is changed with the role engineer or admin.", "更改配置需要 engineer 或 admin 角色。"),
+                    fix=Words(
+                        "`guantong key add NAME --role engineer` makes a key.", "用 guantong key add NAME --role engineer 创建密钥。"
+                    ),
+                )  # fmt: skip
+        media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media != b"application/json":
+            raise ProblemError(
+                "unsupported-media-type",
+                Words("Content-Type: expected application/json.", "Content-Type 应为 application/json。"),
+            )
+        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site", b"none")
+        own = headers.get(b"host", b"").lower()
+        if (origin is not None and origin.lower().partition(b"://")[2] != own) or site not in (b"none", b"same-origin"):
+            raise ProblemError(
+                "cross-origin",
+                Words("A page of another origin may not change the configuration.", "其他来源的网页不得更改配置。"),
+            )
+
+    def _open(self) -> bool:
+        """True where everybody who can connect is let in: on loopback, without keys."""
+        return self._loopback and not self._keys.any()
 
     def _check_host(self, host: str) -> None:
         """Against DNS rebinding: a page of a stranger must not read a server on loopback under the stranger's name."""
@@ -148,7 +185,7 @@ class Guard:
     async def _check_key(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
         """True when the request may read everything; False on a page that is open to all."""
         try:
-            if self._loopback and not self._keys.any():
+            if self._open():
                 return True
             given = _given(headers)
             key = None if given is None else self._keys.verify(given)

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from gateway.api import problems, shapes
+from gateway.api import config, problems, shapes
 
 _EXAMPLES = Path(__file__).with_name("examples.json")
 _REF = "#/components/schemas/"
@@ -32,7 +32,7 @@ DESCRIPTION = cleandoc("""
     - **Errors** are problem documents (RFC 9457) that name the parameter, what was found and what was expected.
     - **Languages**: texts are English or Chinese, by `Accept-Language` or `lang=`.
     - **Keys**: needed unless the server listens on loopback and has none: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
-    - **Writes** are refused in this version.
+    - **Writes** to devices are refused in this version. `config` can be changed, with the role engineer or admin where there are keys.
 """)
 
 TAGS = [
@@ -62,6 +62,13 @@ ANSWERS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "health_live": (shapes.Alive,),
 }
 """Operation -> the shapes of its JSON answers."""
+
+CONFIGURING: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "config": (config.ConfigState,),
+    "change_config": (config.Changed,),
+    "replace_config": (config.Changed,),
+}
+"""The same, of the operations of a server that knows its configuration file."""
 
 _PROBLEMS: dict[str, tuple[str, ...]] = {
     "401": ("unauthorized",),
@@ -126,7 +133,7 @@ def _make(app: FastAPI) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    kinds: list[Any] = [shape for several in ANSWERS.values() for shape in several]
+    kinds: list[Any] = [shape for several in [*ANSWERS.values(), *CONFIGURING.values()] for shape in several]
     kinds += [shapes.StreamChange, shapes.StreamSnapshot, problems.ProblemDocument]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF + "{name}")
     for schema in schemas.values():
@@ -179,7 +186,7 @@ def _content(name: str) -> dict[str, Any]:
                 }
             }
         }
-    refs = [{"$ref": _REF + shape.__name__} for shape in ANSWERS[name]]
+    refs = [{"$ref": _REF + shape.__name__} for shape in ANSWERS.get(name) or CONFIGURING[name]]
     content: dict[str, Any] = {
         "application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}, **({"examples": given} if given else {})}
     }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import uvicorn
 
 from gateway.api.app import Application, make_app
+from gateway.api.config import Configured
 from gateway.api.context import DEFAULT_LIMITS, Api, Limits
 from gateway.api.guard import allowed_hosts
 from gateway.api.keys import KeyFile, KeyFileError
@@ -77,6 +78,7 @@ class Serve:
         monotonic: Callable[[], float] = time.monotonic,
         poll: float = POLL,
         silent: float = SILENT,
+        config_file: Path | None = None,
     ) -> None:
         self.settings = settings
         self.health = Health()
@@ -102,6 +104,7 @@ class Serve:
             self.keys,
             loopback=loopback,
             hosts=allowed_hosts(settings.host, hosts) if loopback else None,
+            configured=None if config_file is None else Configured(config_file, data_dir),
         )
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
@@ -245,6 +248,7 @@ def make_serve(config: Config) -> Serve:
     from gateway.store import open_reader
 
     data_dir = data_dir_of(config)
+    file = Path(config.document.file).absolute()
     return Serve(
         config.api,
         open_reader(config.store, data_dir),
@@ -252,4 +256,5 @@ def make_serve(config: Config) -> Serve:
         Topics(config.bus.root),
         data_dir,
         writes=config.writes,
+        config_file=file if file.is_file() else None,
     )

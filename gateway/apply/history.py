@@ -61,14 +61,14 @@ def read_files(file: Path, text: str | None = None) -> Files:
 
     Raises OSError, and DocumentError for what is no YAML.
     """
-    text = file.read_text(encoding="utf-8-sig") if text is None else text
+    text = file.read_bytes().decode("utf-8-sig") if text is None else text
     names = sorted(_profile_names(parse_yaml(text, str(file)).data))
     profiles: list[tuple[str, Path, str]] = []
     for name in names:
         if _is_file(name):
             path = file.absolute().parent / Path(name).expanduser()
             if path.is_file():
-                profiles.append((name, path, path.read_text(encoding="utf-8-sig")))
+                profiles.append((name, path, path.read_bytes().decode("utf-8-sig")))
     return Files(file.absolute(), text, profiles, [name for name in names if not _is_file(name)])
 
 
@@ -116,9 +116,9 @@ class History:
         temporary = self.folder / f".{number}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True, mode=0o700)
-        (temporary / _CONFIG).write_text(files.text, encoding="utf-8")
+        (temporary / _CONFIG).write_bytes(files.text.encode())
         for profile, (_, _, text) in zip(profiles, files.profiles, strict=True):
-            (temporary / profile.kept_as).write_text(text, encoding="utf-8")
+            (temporary / profile.kept_as).write_bytes(text.encode())
         (temporary / _INFO).write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
         os.replace(temporary, self.folder / str(number))
         for old in there[KEPT - 1 :]:
@@ -128,8 +128,8 @@ class History:
     def files(self, kept: Kept) -> Files:
         """The texts of a kept configuration. Raises OSError."""
         folder = self.folder / str(kept.number)
-        text = (folder / _CONFIG).read_text(encoding="utf-8")
-        profiles = [(p.name, Path(p.file), (folder / p.kept_as).read_text(encoding="utf-8")) for p in kept.profiles]
+        text = (folder / _CONFIG).read_bytes().decode()
+        profiles = [(p.name, Path(p.file), (folder / p.kept_as).read_bytes().decode()) for p in kept.profiles]
         return Files(Path(kept.file), text, profiles, kept.shipped)
 
 
@@ -142,7 +142,7 @@ def write_files(files: Files, file: Path) -> dict[Path, str | None]:
     before: dict[Path, str | None] = {}
     try:
         for path, text in [*((path, text) for _, path, text in files.profiles), (file, files.text)]:
-            there = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else None
+            there = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else None
             if there != text:
                 write_text(path, text)
                 before[path] = there

@@ -67,7 +67,7 @@ class Receiver:
             requests.clear(self._data_dir)
             if file is not None:
                 self._history.keep(read_files(file), self._collect.clock.now())
-        except (OSError, DocumentError) as error:
+        except (OSError, UnicodeDecodeError, DocumentError) as error:
             log.warning("the configuration that runs cannot be kept in %s: %s", self._history.folder, error)
 
     def _file(self) -> Path | None:
@@ -96,7 +96,8 @@ class Receiver:
                 f"配置有 {len(told)} 处错误；未作任何更改",
                 told,
             )
-        except (OSError, UnicodeDecodeError) as error:
+        except Exception as error:  # a third party's adapter may fail at its settings; what runs is not touched by that
+            log.exception("the configuration cannot be checked")
             return Answer("failed", f"{mine}: {error}", f"{mine}：{error}")
         if request.action == "difference":
             return Answer(difference=checked.difference)

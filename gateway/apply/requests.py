@@ -1,7 +1,7 @@
 """How a command reaches the running collector: a request file in `data_dir/control`, and an answer beside it.
 
 The folder is this user's alone (0700). A request is written whole and then renamed; the collector takes it by renaming it, so that a
-request which nobody took can be withdrawn with certainty. Why not a socket: docs/decisions/0005-apply.md.
+request which nobody took can be withdrawn with certainty. Why not a socket: docs/decisions/0006-apply.md.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from gateway.api.keys import KeyFile
 from gateway.apply.requests import Request, ask
 from gateway.cli.app import app
 from gateway.store.records import GapRecord
@@ -238,3 +240,75 @@ def test_dry_run_refusals_and_rollback(install: InstallationFactory, counting: t
     gateway.start("collect")
     eventually(lambda: len(gateway.reader.streams()) == 2, 20, what="the next stream")
     assert gateway.reader.dead_letters() == []
+
+
+def test_through_the_api(install: InstallationFactory, counting: tuple[Counting, Counting]) -> None:
+    still, moved = counting
+    keep = link("still", still.port, [signal("count", COUNTER)])
+    gateway = install([keep, link("moved", moved.port, [signal("a", 1)])])
+    started(gateway, "still-device", "moved-device")
+    gateway.start("serve")
+    gateway.serving()
+    first = gateway.config.read_text(encoding="utf-8")
+    with httpx.Client(base_url=f"http://127.0.0.1:{gateway.api_port}/api/v1", timeout=30) as client:
+        answer = client.get("/config")
+        assert answer.json()["yaml"] == first
+        assert [kept["number"] for kept in answer.json()["history"]] == [1]
+        match = {"If-Match": answer.headers["etag"]}
+        document = yaml.safe_load(first)
+        document["links"] = [keep, link("moved", moved.port, [signal("a", 2)])]
+        second = yaml.safe_dump(document)
+        # a dry run changes nothing
+        would = client.put("/config?dry_run=true", json={"yaml": second})
+        assert would.status_code == 200, would.text
+        assert would.json()["difference"]["links"] == ["moved"]
+        assert gateway.config.read_text(encoding="utf-8") == first
+        # a change says of what it is one
+        assert client.put("/config", json={"yaml": second}).status_code == 428
+        assert client.put("/config", json={"yaml": second}, headers={"If-Match": '"other"'}).status_code == 412
+        done = client.put("/config", json={"yaml": second}, headers=match)
+        assert done.status_code == 200, done.text
+        assert done.json()["number"] == 2
+        assert gateway.config.read_text(encoding="utf-8") == second
+        eventually(lambda: 102 in values(gateway, "moved-device", "a"), 20, what="the other register")
+        assert client.put("/config", json={"yaml": first}, headers=match).status_code == 412
+        # every mistake is listed, and nothing was changed
+        document["links"][1]["devices"][0]["signals"] = [signal("a", 3, unit="furlongs/x"), signal("b", 4, scal=2)]
+        match = {"If-Match": done.headers["etag"], "Accept-Language": "zh"}
+        wrong = client.post("/config", json={"yaml": yaml.safe_dump(document)}, headers=match)
+        assert wrong.status_code == 422
+        assert wrong.json()["type"] == "urn:guantong:problem:invalid-configuration"
+        assert wrong.json()["title"] == "配置有错误"
+        assert len(wrong.json()["errors"]) == 2
+        assert all(error["parameter"].startswith("line ") for error in wrong.json()["errors"])
+        assert gateway.config.read_text(encoding="utf-8") == second
+        # no page of a stranger
+        for headers in (
+            {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
+            {"Content-Type": "text/plain"},
+        ):  # fmt: skip
+            refused = client.post("/config", json={"rollback": 1}, headers={**match, **headers})
+            assert refused.status_code in (403, 415), headers
+        own = {"Origin": f"http://127.0.0.1:{gateway.api_port}", "Sec-Fetch-Site": "same-origin"}
+        back = client.post("/config", json={"rollback": 1}, headers={**match, **own})
+        assert back.status_code == 200, back.text
+        assert gateway.config.read_text(encoding="utf-8") == first
+        # a secret in clear is not shown, whoever wrote it there
+        gateway.config.write_text(first + "\nstore: {url: 'postgresql://u:geheim@db/x'}\n", encoding="utf-8")
+        shown = client.get("/config")
+        assert shown.json()["yaml"] is None
+        assert "geheim" not in shown.text
+        gateway.config.write_text(first, encoding="utf-8")
+        # with keys: engineers and admins
+        keys = {role: KeyFile(gateway.data).add(role, role) for role in ("viewer", "operator", "engineer")}
+        dry = "/config?dry_run=true"
+        eventually(lambda: client.get("/config").status_code == 401, 5, what="the keys count")
+        assert client.post(dry, json={"yaml": first}).status_code == 401
+        for role, expected in (("viewer", 403), ("operator", 403), ("engineer", 200)):
+            given = {"Authorization": f"Bearer {keys[role]}"}
+            assert client.post(dry, json={"yaml": first}, headers=given).status_code == expected, role
+        described = client.get(f"http://127.0.0.1:{gateway.api_port}/openapi.json").json()
+        assert set(described["paths"]["/api/v1/config"]) == {"get", "post", "put"}
+    stored = values(gateway, "still-device", "count")
+    assert stored == list(range(stored[0], stored[0] + len(stored)))
+    assert still.server.connections == 1

@@ -43,10 +43,10 @@ def insert_gap(
     connection.execute(t.gap.insert(), row)
 
 
-def open_gaps(connection: sa.Connection, step: Step, cause: Cause, detail: str = "") -> set[str]:
+def open_gaps(connection: sa.Connection, step: Step, cause: Cause, detail: str = "") -> list[tuple[str, int]]:
     """Begin a gap for each device of the step's gateway, to be ended by `end_gaps`; not where one of this cause is open.
 
-    Returns the devices.
+    Returns the devices, each with the gap's begin.
     """
     device, progress, gap = t.device.c, t.progress.c, t.gap.c
     open_ones = {
@@ -81,7 +81,7 @@ def open_gaps(connection: sa.Connection, step: Step, cause: Cause, detail: str =
         rows.append(_row(step, name, cause, start, None, signals=signals, detail=detail) | {"group_name": group})
     if rows:
         connection.execute(t.gap.insert(), rows)
-    return {row["device"] for row in rows}
+    return [(row["device"], row["start_ts"]) for row in rows]
 
 
 def devices_with_open_gaps(connection: sa.Connection) -> set[str]:
@@ -89,8 +89,11 @@ def devices_with_open_gaps(connection: sa.Connection) -> set[str]:
     return {name for name in connection.scalars(sa.select(t.gap.c.device).where(t.gap.c.end_ts.is_(None))) if name}
 
 
-def end_gaps(connection: sa.Connection, step: Step, done: Sequence[Done]) -> None:
-    """End open gaps of the devices in `done`, whose progress is stored already. See the module's docstring."""
+def end_gaps(connection: sa.Connection, step: Step, done: Sequence[Done]) -> list[tuple[str, int]]:
+    """End open gaps of the devices in `done`, whose progress is stored already. See the module's docstring.
+
+    Returns the devices whose gaps ended, each with the gap's begin.
+    """
     gap = t.gap.c
     devices = sorted({item.device for item in done})
     open_ones = connection.execute(
@@ -98,8 +101,9 @@ def end_gaps(connection: sa.Connection, step: Step, done: Sequence[Done]) -> Non
             gap.device.in_(devices), gap.end_ts.is_(None), gap.gateway == step.gateway
         )
     ).all()
+    ended: list[tuple[str, int]] = []
     if not open_ones:
-        return
+        return ended
     complete = {(item.device, item.group): item.complete_to for item in done}
     for name in {row.device for row in open_ones}:
         reported = {
@@ -127,6 +131,8 @@ def end_gaps(connection: sa.Connection, step: Step, done: Sequence[Done]) -> Non
             else:
                 continue
             connection.execute(t.gap.update().where(gap.id == row.id).values(end_ts=max(end, row.start_ts)))
+            ended.append((name, row.start_ts))
+    return ended
 
 
 def end_gaps_of_retired(connection: sa.Connection, device: str, at: int) -> None:

@@ -276,8 +276,10 @@ def _remake(connection: sa.Connection, signal: int, start: int, end: int, head: 
     if state is None:
         return
     # a value holds until the next reading: so far the change of one reaches
-    after = select_readings(connection, [signal], end + 1, None, limit=1, names=SAMPLE)
-    next_one = connection.execute(after).first()
+    next_one = None
+    if end < state.quarter_to:
+        after = select_readings(connection, [signal], end + 1, None, limit=1, names=SAMPLE)
+        next_one = connection.execute(after).first()
     end = min(TS_MAX if next_one is None else next_one[0], state.quarter_to - 1)
     start = quarter_before(max(start, -(-head.horizon // QUARTER) * QUARTER))
     if start >= state.quarter_to:

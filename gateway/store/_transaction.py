@@ -228,6 +228,7 @@ class Transaction:
         self._births = True
         if birth.retired:
             gaps.end_gaps_of_retired(self._connection, birth.device, birth.at)
+            self._mark(step, birth.device, birth.at, t.TS_MAX)
             self._state.open_gaps.discard(birth.device)
 
     def _link(self, step: Step, link: Link) -> None:
@@ -265,7 +266,8 @@ class Transaction:
         ending = [item for item in done if item.device in self._state.open_gaps]
         if ending:
             self._write_progress()
-            gaps.end_gaps(self._connection, step, ending)
+            for device, start in gaps.end_gaps(self._connection, step, ending):
+                self._mark(step, device, start, t.TS_MAX)
             self._state.open_gaps = gaps.devices_with_open_gaps(self._connection)
 
     def _write_progress(self) -> None:
@@ -398,7 +400,9 @@ class Transaction:
 
     def _open_gaps(self, step: Step, cause: Cause, detail: str = "") -> None:
         self._write_progress()
-        self._state.open_gaps |= gaps.open_gaps(self._connection, step, cause, detail)
+        for device, start in gaps.open_gaps(self._connection, step, cause, detail):
+            self._state.open_gaps.add(device)
+            self._mark(step, device, start, t.TS_MAX)
 
     def _dead_letter(self, step: Step, reason: str, raw: Any, count: int) -> None:
         self._dead.append(

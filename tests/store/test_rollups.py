@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.models import StoreSettings
@@ -297,6 +297,17 @@ steps = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(steps)
+@example(
+    [
+        ("rows", [(1, 0, 1.0)]),
+        ("done", 2),
+        ("rows", [(1, 0, 1.0)]),
+        ("roll",),
+        ("done", 0),
+        ("rows", [(1, 0, 1.0)]),
+        ("lost",),
+    ]
+)
 def test_rollups_agree_whatever_happens(found: list[Any]) -> None:
     """Times in units of five minutes, over a day and a third: readings, gaps and links in any order, roll-ups between them."""
     unit = 300

@@ -171,11 +171,28 @@ def due(connection: sa.Connection) -> list[int]:
         )
         .order_by(t.signal.c.id)
     )
+    rows = connection.execute(query).all()
+    first = first_readings(connection) if any(row.quarter_to is None for row in rows) else {}
     return [
         row.id
-        for row in connection.execute(query)
-        if row.quarter_to is None or row.quarter_to + QUARTER <= row.complete_to
+        for row in rows
+        if (first.get(row.id, TS_MAX) if row.quarter_to is None else row.quarter_to) < quarter_before(row.complete_to)
     ]
+
+
+def first_readings(connection: sa.Connection) -> dict[int, int]:
+    """The time of the oldest reading of each signal that is not rolled up yet; without those that have none."""
+    new = ~sa.exists().where(t.rolled.c.signal_id == t.signal.c.id)
+    oldest = sa.select(sa.func.min(t.reading.c.ts)).where(t.reading.c.signal_id == t.signal.c.id).scalar_subquery()
+    found: dict[int, int] = {}
+    for signal, ts in connection.execute(sa.select(t.signal.c.id, oldest).where(new)):
+        if ts is not None:
+            found[signal] = ts
+    if connection.dialect.name == "sqlite":
+        waiting = sa.select(t.tail.c.signal_id, sa.func.min(t.tail.c.ts)).group_by(t.tail.c.signal_id)
+        for signal, ts in connection.execute(waiting):
+            found[signal] = min(ts, found.get(signal, ts))
+    return found
 
 
 def make(connection: sa.Connection, signal: int, *, upto: int | None = None) -> bool:

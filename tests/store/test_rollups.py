@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gateway.config.models import StoreSettings
 from gateway.store import Reader, Writer, open_reader, open_writer
 from gateway.store import tables as t
-from gateway.store._rollups import QUARTER, combine, raw_buckets
+from gateway.store._rollups import QUARTER, combine, due, raw_buckets
 from gateway.store.buckets import edges, span
 from gateway.store.records import Bucket
 from schemas.wire import Batch, Flag, Gap
@@ -193,6 +193,27 @@ def test_an_apply_makes_what_is_due(writer: Writer, reader: Reader) -> None:
     feed = Feed()
     writer.apply([feed.birth(signal(1, "a")), feed.rows((1, 0, 1.0)), feed.done(2000)])
     assert quarters(reader) == 2
+
+
+def test_due_is_what_has_a_quarter_that_is_over(writer: Writer) -> None:
+    """Each signal that is looked at costs, and a new store has thousands whose first quarter is not over."""
+    feed = Feed()
+    writer._upkeep_at = math.inf  # only when it is said
+    zero = 900 - T0 // SECOND % 900  # where a quarter begins
+
+    def found() -> list[int]:
+        with writer._transaction() as connection:
+            return due(connection)
+
+    writer.apply([feed.birth(signal(1, "a"), signal(2, "b"), signal(3, "c"))])
+    writer.apply([feed.rows((1, zero + 5, 1.0)), feed.done(zero + 800)])
+    assert found() == []
+    writer.apply([feed.rows((2, zero + 1000, 2.0)), feed.done(zero + 1200)])
+    assert found() == [1]
+    writer.roll_up()
+    assert found() == []
+    writer.apply([feed.done(zero + 1900)])
+    assert found() == [1, 2]
 
 
 def test_another_time_zone(target: Target, writer: Writer, reader: Reader, feed: Feed) -> None:

@@ -16,6 +16,8 @@ _GATEWAY = frozenset({0x0A, 0x0B})
 _FAILURES = frozenset({0x04, 0x06})
 _REPLIES = {0x01: Reply.NEVER, 0x02: Reply.NO, 0x03: Reply.TOO_LONG}
 _HANG_UPS = 3
+_TELLING = (1, 2, 97, 201, 247)
+"""Unit numbers that no line has all of: who answers to each of them does not look at the number."""
 _OBJECTS = {0: "vendor", 1: "product", 2: "revision", 3: "url", 4: "product_name", 5: "model", 6: "application"}
 """Names of the objects of Read Device Identification (Modbus Application Protocol V1.1b3 §6.21)."""
 
@@ -130,8 +132,9 @@ class Explorer:
         found: list[UnitFound] = []
         first: dict[int, Answer] = {}
         order = list(wanted)
-        if tcp and {1, 2, 247} <= set(order):
-            order = [1, 2, 247, *(unit for unit in order if unit not in (1, 2, 247))]
+        telling = tcp and set(_TELLING) <= set(order)
+        if telling:
+            order = [*_TELLING, *(unit for unit in order if unit not in _TELLING)]
         for place, unit in enumerate(order):
             answer = await self._read(unit, 3, 0, 1)
             if answer.outcome is Outcome.EXCEPTION and answer.code in _FAILURES:
@@ -144,12 +147,8 @@ class Explorer:
                 one = UnitFound(unit, setting)
                 found.append(one)
                 self.report.units.append(one)
-            if (
-                tcp
-                and place == 2
-                and len(found) == 3
-                and len({(a.outcome, a.code, a.data) for a in first.values()}) == 1
-            ):
+            alike = len(found) == len(_TELLING) and len({(one.outcome, one.code) for one in first.values()}) == 1
+            if telling and place == len(_TELLING) - 1 and alike:
                 self.report.any_unit = True
                 for extra in found[1:]:
                     self.report.units.remove(extra)

@@ -36,8 +36,10 @@ LIKELY = (
 )  # fmt: skip
 """Where the blocks of devices begin, the commonest first."""
 _LONGEST = {True: 2000, False: 125}
-_MISSES = 4
-"""Reads without an answer, one after the other, that end the search of a table."""
+_MISSES = 3
+"""Reads without an answer, each asked twice, one after the other, that end the search of a table."""
+_JUMPS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+"""How far behind a block, in smallest reads, the next one is looked for."""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,8 @@ class _Table:
         if self.over or start < self.first or start + size - 1 > self.last:
             return False
         reply = yield start, size
+        if reply is Reply.LOST:
+            reply = yield start, size  # a lost answer is no hole
         if reply is Reply.LOST:
             self.misses += 1
             if self.misses >= _MISSES:
@@ -177,12 +181,12 @@ def search(
             continue
         end = yield from table.grow(start, 1)
         yield from table.grow(start, -1)
-        jump = 1
-        while jump <= 64 and not table.over:
-            beyond = end + jump * table.atom
-            if found.knows(beyond) or not (yield from table.ask(beyond, table.atom)):
-                jump *= 2
-                continue
-            yield from table.grow(beyond, -1)
-            end = yield from table.grow(beyond, 1)
-            jump = 1
+        while not table.over:
+            for jump in _JUMPS:
+                beyond = end + jump * table.atom
+                if not found.knows(beyond) and (yield from table.ask(beyond, table.atom)):
+                    yield from table.grow(beyond, -1)
+                    end = yield from table.grow(beyond, 1)
+                    break
+            else:
+                break

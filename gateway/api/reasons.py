@@ -49,6 +49,9 @@ _REASONS: Final[dict[str, Reason]] = {
         Words("The device is not configured any more.", "设备已从配置中移除。"),
         Words("Nothing to do; its history stays.", "无需处理；历史数据仍保留。"),
     ),
+    "reconfigured": Reason(
+        Words("Its configuration was changed; the link is begun anew.", "配置已更改，正在重新建立链路。"), _WAIT
+    ),
     "timeout": Reason(Words("No answer in time.", "应答超时。"), _CABLE),
     "refused": Reason(
         Words("The connection is refused: nothing listens there.", "连接被拒绝：该地址没有服务监听。"),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 
 from adapters.contract import (
@@ -24,6 +24,7 @@ from adapters.contract import (
     Samples,
     TransientError,
 )
+from adapters.frames import Framed, FrameLog
 from gateway.collect import items
 from gateway.collect._device_events import wire_event
 from gateway.collect.items import DeviceStatus, Events, Gaps, Sink
@@ -157,6 +158,16 @@ class LinkHost:
         """The gateway's own clock was set: what was observed of the devices' clocks against it says nothing any more."""
         for device in self._devices.values():
             device.normaliser.clock.restart()
+
+    @property
+    def device_ids(self) -> Collection[str]:
+        """The devices of the link."""
+        return self._devices.keys()
+
+    @property
+    def frames(self) -> FrameLog | None:
+        """The last frames of the link, where its adapter keeps them."""
+        return self._adapter.frames if isinstance(self._adapter, Framed) else None
 
     def flag_unsynced(self, unsynced: bool) -> None:
         """Whether the gateway's own clock is not synchronised: what it stamps from now on is flagged."""

@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 from gateway.config.models import MetricsSettings
 from gateway.diagnosis.box_clock import BoxClock, ClockWatch
+from gateway.diagnosis.faults import Faults
+from gateway.diagnosis.frame_server import FrameServer
 from gateway.metrics import bus_metrics, process_metrics, served
 from gateway.tasks import together
 
@@ -113,10 +115,14 @@ class Measured:
     def __init__(self, collect: Collect, settings: MetricsSettings) -> None:
         self._collect, self._settings = collect, settings
         self._watch = ClockWatch(collect)
+        self._frames = FrameServer(collect)
+        collect.status_listeners.append(
+            Faults(collect.config.data_dir, lambda: collect.hosts, collect.thread.submit).status
+        )
 
     async def run(self) -> None:
         """Runs all."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(CollectMetrics(self._collect, self._watch.clock))
         async with served(registry, self._settings, self._settings.collect_port, "collect"):
-            await together(self._collect.run(), self._watch.run())
+            await together(self._collect.run(), self._watch.run(), self._frames.run())

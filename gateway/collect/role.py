@@ -66,6 +66,8 @@ class Collect:
             budget=config.outbox.budget, policy=config.outbox.policy, now_us=self.clock.now, woken=self.forwarder.wake,
         )  # fmt: skip
         self.courtesy = Courtesy(bus, topics, plan, enabled=config.bus.courtesy)
+        self.status_listeners: list[Callable[[DeviceStatus], None]] = []
+        """Hear of each change of a device's state; they neither wait nor raise."""
         self.readings: dict[str, int] = {device.id: 0 for device in plan.devices}
         self.hosts = [self._host(link) for link in plan.links]
         self._tasks: dict[LinkHost, asyncio.Task[None]] = {}
@@ -95,6 +97,8 @@ class Collect:
 
     def _on_status(self, status: DeviceStatus) -> None:
         self.courtesy.status(status)
+        for listener in self.status_listeners:
+            listener(status)
 
     # ------------------------------------------------------------------------------------------------------- for ever
 

@@ -26,11 +26,18 @@ class Score:
 
     right: int = 0
     total: int = 0
+    unsigned: int = 0
+    """Registers of a signed number that was never below zero in the watch and was called unsigned: read alike, yet not counted as right."""
     wrong: list[str] = field(default_factory=list)
 
     @property
     def share(self) -> float:
         return self.right / self.total
+
+
+def _alike(value: Truth, found: Proposal) -> bool:
+    half = 1 << 16 * found.width - 1
+    return (found.type, found.order) == (f"u{value.type}", value.order) and found.value < half
 
 
 def judge(truth: Iterable[Truth], proposals: Sequence[Proposal]) -> Score:
@@ -52,6 +59,8 @@ def judge(truth: Iterable[Truth], proposals: Sequence[Proposal]) -> Score:
             if found is not None and begins and (found.type, found.order) == (value.type, value.order):
                 score.right += 1
             else:
+                if found is not None and begins and _alike(value, found):
+                    score.unsigned += 1
                 said = (
                     "nothing" if found is None else f"{found.type} {found.order} from {found.address} {found.reasons}"
                 )

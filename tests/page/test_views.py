@@ -202,6 +202,19 @@ async def test_completeness_adds_up(browser: Browser, base: str) -> None:
     assert "collector down" in told
 
 
+async def test_completeness_is_judged_by_devices_as_they_are_now(browser: Browser, base: str) -> None:
+    await browser.open(base)
+    await go(browser, "completeness")
+    await browser.click("nav a[href='#/wall']")
+    await browser.until(FILLED["wall"])
+    asked = [urlsplit(url).path for url in await browser.requests()]
+    gaps = [number for number, path in enumerate(asked) if path == "/api/v1/gaps"]
+    assert len(gaps) >= 2
+    assert all("/api/v1/devices" in asked[number - 3 : number] for number in gaps)
+    told = str(await browser.text("#wall-complete"))
+    assert told.startswith("8 h completeness 97.")
+
+
 async def test_events_and_gaps_by_device_and_severity(browser: Browser, base: str) -> None:
     await browser.open(base)
     await go(browser, "happenings")

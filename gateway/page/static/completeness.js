@@ -9,13 +9,14 @@ import { durationText, instant, percentText, t, timeText } from "./texts.js";
 import { causeText } from "./trend.js";
 
 const SPAN = 8 * 3_600_000;
-/** A device's last word is always a moment old; only what is older than this (ms) counts as not known. */
-const LAG = 15_000;
+/** A device's last word is as old as its slowest scan group; only what is older than this (ms) counts as not known. */
+const LAG = 120_000;
 let shown = false;
 let timer = 0;
 
 /** For each device {device, start, end, share (0 to 1, null: too new), missing (ms), parts: [{from, to, kind, cause}]}. */
 export async function judge() {
+  await live.loadDevices({ quietly: true }); // up to when each is known must be as new as the end of the range
   const end = now(), start = end - SPAN;
   const missing = await outages.load(start);
   return [...live.devices.values()].filter((item) => item.state !== "retired").map((device) => judgeDevice(device, missing, start, end));

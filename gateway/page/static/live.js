@@ -45,13 +45,13 @@ function takeReading(item) {
   touch(item.signal);
 }
 
-/** Reads all devices anew: states with their reasons and fixes. */
-export async function loadDevices() {
+/** Reads all devices anew: states with their reasons and fixes. With `quietly` nobody is told. */
+export async function loadDevices({ quietly = false } = {}) {
   const found = new Map();
   for await (const page of pages("devices")) for (const item of page.items) found.set(item.id, item);
   devices.clear();
   for (const [id, item] of found) devices.set(id, item);
-  tell("catalog");
+  if (!quietly) tell("catalog");
 }
 
 async function loadSignals() {

@@ -6,12 +6,14 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from gateway.apply.owner import inherit, make_folder
 from schemas.documents import parse_yaml
 from schemas.times import to_rfc3339
 
@@ -173,16 +175,21 @@ def data_dir_of_text(file: Path, environ: Mapping[str, str]) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file at once, with the permissions that it had. Raises OSError."""
+    """Replaces a file at once, with the permissions and the owner that it had. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o640
+    make_folder(path.parent)
+    before = path.stat() if path.exists() else None
+    mode = before.st_mode & 0o777 if before is not None else 0o640
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
+        if before is None:
+            inherit(temporary)
+        elif sys.platform != "win32" and os.geteuid() == 0:
+            os.chown(temporary, before.st_uid, before.st_gid)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from gateway.apply.difference import Difference
+from gateway.apply.owner import inherit, make_folder
 
 FOLDER = "control"
 TAKEN_WITHIN = 5.0
@@ -131,7 +132,7 @@ def reply(data_dir: Path, name: str, answer: Answer) -> None:
 
 def _folder(data_dir: Path) -> Path:
     folder = data_dir / FOLDER
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder, 0o700)
     return folder
 
 
@@ -148,4 +149,5 @@ def _write(path: Path, content: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+    inherit(temporary)
     os.replace(temporary, path)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from gateway.apply.owner import inherit, make_folder
 from gateway.backup import archive
 from gateway.backup.archive import BackupError, Manifest, Member
 from gateway.config.load import load_config
@@ -27,9 +28,10 @@ def restore(file: Path, config_file: Path, *, force: bool = False) -> tuple[Mani
         folder = Path(place)
         manifest = archive.read(file, folder)
         config = _config(file, folder, manifest, config_file)
-        config.data_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(config.data_dir)
         try:
             lock = FileLock(config.data_dir / "outbox.lock")
+            inherit(config.data_dir / "outbox.lock")
         except LockedError:
             raise BackupError(
                 f"a gateway runs in {config.data_dir}: stop it first", f"网关正在 {config.data_dir} 中运行：请先停止"
@@ -68,6 +70,8 @@ def _write(folder: Path, manifest: Manifest, config: Config, config_file: Path, 
         )
     if store is not None:
         dump.make(config.store, config.data_dir, folder / store.path)
+        if (made := dump.sqlite_file(config.store, config.data_dir)) is not None:
+            inherit(made)
     for member, path in places:
         _copy(folder / member.path, path, private=member.role == "data")
 
@@ -101,7 +105,7 @@ def _differs(source: Path, target: Path) -> bool:
 
 def _copy(source: Path, target: Path, *, private: bool) -> None:
     """At once; what lies in the data directory is this user's alone."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     part = target.with_name(f".{target.name}.part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o640)
@@ -109,6 +113,7 @@ def _copy(source: Path, target: Path, *, private: bool) -> None:
             shutil.copyfileobj(content, out)
             out.flush()
             os.fsync(out.fileno())
+        inherit(part)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)

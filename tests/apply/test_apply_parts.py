@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 
 from gateway.apply import requests
 from gateway.apply.difference import Change, difference
-from gateway.apply.history import KEPT, Files, History, data_dir_of_text, put_back, read_files, write_files
+from gateway.apply.history import KEPT, Files, History, data_dir_of_text, put_back, read_files, write_files, write_text
+from gateway.apply.owner import make_folder
 from gateway.apply.requests import Answer, NoCollectorError, Request
 from gateway.collect.points import PointBook
 from gateway.collect.role import same_link
@@ -140,3 +143,17 @@ def test_a_request_is_taken_answered_or_withdrawn(tmp_path: Path, monkeypatch: p
     (folder / "answer-old.json").write_text("{}")
     requests.clear(tmp_path)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_writes_belongs_to_the_gateway(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    os.chown(data, 4711, 4712)
+    make_folder(data / "new" / "deeper")
+    config = data / "new" / "g.yaml"
+    write_text(config, "n: 1\n")
+    os.chown(config, 4713, 4714)
+    write_text(config, "n: 2\n")
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in data.rglob("*")}
+    assert owners == {"new": (4711, 4712), "deeper": (4711, 4712), "g.yaml": (4713, 4714)}

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asyncua import ua
 from typer.testing import CliRunner
 
+from adapters.opcua import discovery
 from gateway.cli.app import app
 from gateway.config.load import check_config
 from schemas.library import load_profile
@@ -131,3 +135,23 @@ async def test_test_read_of_registers_shows_the_other_orders() -> None:
         assert refused.exit_code == 1
         assert "holding 9" in refused.output
         assert (await asyncio.to_thread(runner.invoke, app, [*where, "x"])).exit_code == 2
+
+
+def test_ctrl_c_shows_what_was_found(server: SmallServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a server that answers slowly the walk may be ended by hand."""
+    walked = discovery.walk
+
+    async def slow(*arguments: Any, **options: Any) -> AsyncIterator[discovery.Found]:
+        count = 0
+        async for found in walked(*arguments, **options):
+            yield found
+            count += found.node_class == "Variable"
+            if count == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.Event().wait()
+
+    monkeypatch.setattr(discovery, "walk", slow)
+    answer = runner.invoke(app, ["browse", server.endpoint, "--filter", "*"])
+    assert answer.exit_code == 1
+    assert "4 variables shown" in answer.output
+    assert "interrupted" in answer.output

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import pty
+import signal
+import sys
 import tty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +24,7 @@ from simulators.modbus.server import Framing, ModbusServer
 from simulators.modbus.unit import Reply, Unit
 from simulators.truth import TruthLog
 from tests.explore.devices import Device, Register, always, counts, noisy
+from tests.servers.waiting import eventually_async
 
 runner = CliRunner()
 
@@ -135,6 +138,63 @@ async def test_nobody_there() -> None:
     answer = await guantong("discover", "modbus", place, *FAST)
     assert answer.exit_code == 1
     assert "refused" in answer.stderr
+
+
+class _Identity(Reply):
+    """The answer to Read Device Identification with two objects (Modbus Application Protocol V1.1b3 §6.21)."""
+
+    __slots__ = ()
+
+    def pdu(self) -> bytes:
+        objects = b"".join(bytes((number, len(text))) + text for number, text in enumerate((b"Acme", b"PM-5")))
+        return bytes((43, 14, 1, 1, 0, 0, 2)) + objects
+
+
+class Named(Unit):
+    """Says who it is."""
+
+    def answer(self, pdu: bytes) -> Reply:
+        return _Identity(43, 0, 0) if pdu[:3] == bytes((43, 14, 1)) else Unit.answer(self, pdu)
+
+
+@pytest.mark.parametrize("framing", ["tcp", "rtu"])
+async def test_identification(framing: Framing) -> None:
+    unit = Named()
+    unit.set_word("holding", 0, 7)
+    rtu = ["--rtu-over-tcp"] if framing == "rtu" else []
+    async with listening((1, unit), framing=framing) as place:
+        answer = await guantong(
+            "discover",
+            "modbus",
+            place,
+            *rtu,
+            "--units",
+            "1",
+            "--tables",
+            "holding",
+            "--addresses",
+            "0-9",
+            "--json",
+            *FAST,
+        )
+    assert json.loads(answer.stdout)["units"][0]["identity"] == {"vendor": "Acme", "product": "PM-5"}
+
+
+async def test_control_c_gives_what_was_found() -> None:
+    unit = Counting()
+    unit.set_word("holding", 0, 7)
+    async with listening((1, unit)) as place:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "from gateway.cli import main; main()", "discover", "modbus", place, "--units", "1", "--rate", "20",
+            "--yes", "--json", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        await eventually_async(lambda: unit.asked > 8, 20, what="the search is under way")
+        process.send_signal(signal.SIGINT)
+        out, _ = await process.communicate()
+    assert process.returncode == 130
+    told = json.loads(out)
+    assert told["state"] == "stopped"
+    assert told["units"][0]["tables"]["holding"]["ranges"] == [{"first": 0, "size": 1}]
 
 
 # ------------------------------------------------------------------------------------------------------------ serial line

@@ -443,7 +443,7 @@ def explain_modbus(
     spans = [span for text in registers or () for span in _spans(text)]
     rounds = max(2, int(seconds / period) + 1)
     where = place if isinstance(place, str) else f"{place.host}:{place.port}{' (RTU)' if place.rtu else ''}"
-    lines = _promise(f"{where}, unit {unit}", "3, 4", most, rate, timeout)
+    lines = _promise(say(f"{where}，站号 {unit}", f"{where}, unit {unit}"), "3, 4", most, rate, timeout)
     lines.insert(
         1,
         say(f"观察 {seconds:g} 秒，每 {period:g} 秒读一遍。", f"Watches for {seconds:g} s, a look every {period:g} s."),

@@ -160,7 +160,12 @@ class _Cut:
         )
         # In pieces: the same registers as single words are another reading.
         pieces = math.fsum(self._all[place + offset][0].score for offset in range(chosen.width)) / chosen.width
-        rival = max([one.score for one in others if one.width == chosen.width], default=0.0)
+        twin = (
+            chosen.type.removeprefix("u"),
+            chosen.order,
+        )  # signed or not: the same number as long as it is not below zero
+        rivals = [one for one in others if (one.type.removeprefix("u"), one.order) != twin]
+        rival = max([one.score for one in rivals if one.width == chosen.width], default=0.0)
         if chosen.width > 1:
             rival = max(rival, pieces)
         confidence = min(max(0.5 + 0.9 * (chosen.score - rival), 0.15), 0.99)

@@ -169,6 +169,11 @@ class LinkHost:
         """The last frames of the link, where its adapter keeps them."""
         return self._adapter.frames if isinstance(self._adapter, Framed) else None
 
+    @property
+    def unsynced(self) -> bool:
+        """What `flag_unsynced` was told last."""
+        return any(device.normaliser.unsynced for device in self._devices.values())
+
     def flag_unsynced(self, unsynced: bool) -> None:
         """Whether the gateway's own clock is not synchronised: what it stamps from now on is flagged."""
         for device in self._devices.values():

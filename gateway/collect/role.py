@@ -161,6 +161,9 @@ class Collect:
         for host in ending:
             left |= await host.leave()
         self.hosts = [old[link.id] if link.id in kept else self._host(link) for link in plan.links]
+        unsynced = any(host.unsynced for host in old.values())
+        for host in self.hosts:
+            host.flag_unsynced(unsynced)
         self.readings = {device.id: self.readings.get(device.id, 0) for device in plan.devices}
         self.courtesy.learn(plan)
         self._tell(before, plan)

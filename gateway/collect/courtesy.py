@@ -72,8 +72,7 @@ class Courtesy:
         """Publishes durable readings of one device."""
         if not self._enabled or not self._bus.connected:
             return
-        quick = item.status is None and item.flags is None and item.n is None and item.extra is None
-        self._publish(item.device, self._quick(item) if quick else self._full(item))
+        self._publish(item.device, self._readings(item))
 
     def _publish(self, device: str, readings: list[wire.Reading]) -> None:
         """In as many messages as it takes for each of them to be one that every broker takes."""
@@ -85,11 +84,15 @@ class Courtesy:
         else:
             self._bus.publish(self._topics.readings(device), message, qos=0)
 
-    def _quick(self, item: Readings) -> list[wire.Reading]:
-        """Good readings with nothing beside their values: nearly all there are."""
+    def _readings(self, item: Readings) -> list[wire.Reading]:
         units, out, reading = self._units, [], wire.Reading
         last, text = item.ts[0], to_rfc3339(item.ts[0])
-        for point, ts, value in zip(item.points, item.ts, item.values, strict=True):
+        names: dict[int, list[str]] = {0: _NO_FLAGS}
+        zeros = (0,) * len(item.points)
+        rows = zip(
+            item.points, item.ts, item.values, item.status or zeros, item.flags or zeros, item.n or zeros, strict=True
+        )
+        for point, ts, value, status, flags, n in rows:
             if ts != last:  # an answer of a polled device has one time
                 last, text = ts, to_rfc3339(ts)
             if value.__class__ is float:
@@ -97,25 +100,13 @@ class Courtesy:
                     value = json_value(value)
             elif value.__class__ not in _AS_THEY_ARE:
                 value = json_value(value)
+            if flags not in names:
+                names[flags] = flag_names(flags)
             name, unit = units[point]
-            out.append(reading(name, text, value, 0, 0, "good", unit, _NO_FLAGS))
-        return out
-
-    def _full(self, item: Readings) -> list[wire.Reading]:
-        out = []
-        for row, point in enumerate(item.points):
-            name, unit = self._units[point]
-            status = item.status[row] if item.status else 0
-            flags = item.flags[row] if item.flags else 0
-            extra = item.extra.get(row) if item.extra else None
-            out.append(
-                wire.Reading(
-                    name, to_rfc3339(item.ts[row]), json_value(item.values[row]), item.n[row] if item.n else 0,
-                    status, quality(status), unit, flag_names(flags),
-                    to_rfc3339(extra.source_ts) if extra is not None and extra.source_ts is not None else None,
-                    json_value(extra.raw) if extra is not None else None,
-                )
-            )  # fmt: skip
+            out.append(reading(name, text, value, n, status, quality(status) if status else "good", unit, names[flags]))
+        for row, extra in (item.extra or {}).items():
+            source_ts = None if extra.source_ts is None else to_rfc3339(extra.source_ts)
+            out[row] = msgspec.structs.replace(out[row], source_ts=source_ts, raw=json_value(extra.raw))
         return out
 
     def events(self, events: Iterable[wire.Event]) -> None:

@@ -52,7 +52,7 @@ async def opcua(endpoint: str, variables: int, machines: int, period: float, sec
     """asyncua's own subscription with an empty handler."""
     from asyncua import Client, ua
 
-    logging.getLogger("asyncua").setLevel(logging.ERROR)
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL)
     async with Client(endpoint) as client:
         index = await client.get_namespace_index(NAMESPACE)
         handler = _Empty()

@@ -50,6 +50,7 @@ class Measured:
 
     looks: list[Look]
     begin: dict[str, Use]
+    middle: dict[str, Use]
     end: dict[str, Use]
     store_bytes: int
     """How much larger the store's file became."""
@@ -101,14 +102,17 @@ def look(gateway: Gateway, store: Path) -> Look:
 def measure(gateway: Gateway, store: Path) -> Measured:
     """Looks once a second."""
     begin, size = gateway.use(), store.stat().st_size
+    middle: dict[str, Use] = {}
     looks = [look(gateway, store)]
     while looks[-1].at - looks[0].at < SECONDS:
         time.sleep(max(0.0, looks[0].at + len(looks) - time.monotonic()))
         looks.append(look(gateway, store))
+        if not middle and looks[-1].at - looks[0].at >= SECONDS / 2:
+            middle = gateway.use()
     end = gateway.use()
     if end.keys() != begin.keys():
         raise RuntimeError(f"processes came or went: {sorted(begin)} became {sorted(end)}")
-    return Measured(looks, begin, end, store.stat().st_size - size)
+    return Measured(looks, begin, middle, end, store.stat().st_size - size)
 
 
 def compare(store: Path, load: Load, answers: dict[str, int], ticks: list[int]) -> Truth:
@@ -157,7 +161,7 @@ def figures(measured: Measured, truth: Truth, load: Load, yardstick: float) -> l
     """What there is to tell."""
     begin, end, looks, values = measured.begin, measured.end, measured.looks, measured.values
     memory = {name: use.memory / _MB for name, use in end.items()}
-    growth = {name: memory[name] - begin[name].memory / _MB for name in end}
+    growth = {name: memory[name] - measured.middle[name].memory / _MB for name in end}
     written = {name: (end[name].written - begin[name].written) / values for name in end}
     told = [
         Figure("chain.stored", values / measured.seconds, "values/s", aim=load.signals / load.period),

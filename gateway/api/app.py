@@ -83,9 +83,7 @@ def make_app(
     fastapi.add_exception_handler(HTTPException, _http_error)
     fastapi.add_exception_handler(Exception, _internal)
     fastapi.openapi = lambda: openapi.document(fastapi)  # type: ignore[method-assign]
-    guard = Guard(
-        Compress(fastapi), keys, loopback=loopback, hosts=hosts, limits=api.limits, monotonic=api.monotonic
-    )
+    guard = Guard(Compress(fastapi), keys, loopback=loopback, hosts=hosts, limits=api.limits, monotonic=api.monotonic)
     registry.register(health.ServeMetrics(api, bus, streams, guard.numbers))
     return Application(guard, fastapi, streams, guard, registry)
 

@@ -106,7 +106,9 @@ class Catalog:
         else:
             near = self.nearest_devices(device)
             if near:
-                return [name for name in (f"{other}/{text.partition('/')[2]}" for other in near) if name in self.by_name]
+                return [
+                    name for name in (f"{other}/{text.partition('/')[2]}" for other in near) if name in self.by_name
+                ]
             candidates = self.ordered
         return get_close_matches(text[:200], candidates[:_MOST_COMPARED], n=3, cutoff=0.5)
 
@@ -144,7 +146,12 @@ class Catalog:
         return found
 
     def _select(
-        self, names: tuple[str, ...], match: tuple[str, ...], devices: tuple[str, ...], assets: tuple[str, ...], retired: bool
+        self,
+        names: tuple[str, ...],
+        match: tuple[str, ...],
+        devices: tuple[str, ...],
+        assets: tuple[str, ...],
+        retired: bool,
     ) -> Iterable[int]:
         named: set[int] = set()
         for name in names:

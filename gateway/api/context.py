@@ -161,13 +161,17 @@ def _known(what: str, nearest: Sequence[str]) -> str:
 
 def busy(en: str, zh: str) -> ProblemError:
     """Come again in a moment."""
-    return ProblemError("busy", Words(en, zh), fix=Words("Try again in a second.", "请稍后重试。"), headers={"Retry-After": "1"})
+    return ProblemError(
+        "busy", Words(en, zh), fix=Words("Try again in a second.", "请稍后重试。"), headers={"Retry-After": "1"}
+    )
 
 
 def store_problem(error: StoreError) -> ProblemError:
     """What a client is told when the store cannot be asked."""
     kind = "store-unavailable" if isinstance(error, StoreWeatherError) else "store-failed"
-    return ProblemError(kind, Words(str(error), str(error)), fix=Words(error.fix, error.fix), headers={"Retry-After": "2"})
+    return ProblemError(
+        kind, Words(str(error), str(error)), fix=Words(error.fix, error.fix), headers={"Retry-After": "2"}
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ answers
@@ -190,7 +194,11 @@ def answer(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The answer with this body (bytes of JSON, or what msgspec encodes). With an `etag` that the client has: 304 and no body."""
-    all_headers = {"Content-Language": language, "Vary": "Accept-Language, Accept-Encoding", "Cache-Control": "no-cache"}
+    all_headers = {
+        "Content-Language": language,
+        "Vary": "Accept-Language, Accept-Encoding",
+        "Cache-Control": "no-cache",
+    }
     if next is not None:
         all_headers["Link"] = f'<{next}>; rel="next"'
     if etag is not None:

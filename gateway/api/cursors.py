@@ -104,4 +104,6 @@ def load(text: str, kind: type[C]) -> C:
 
 def bad_cursor(text: str) -> ProblemError:
     """The cursor does not belong to this request."""
-    return invalid("cursor", text, "the cursor of a `next` link of this same list, unchanged, with the other parameters unchanged")
+    return invalid(
+        "cursor", text, "the cursor of a `next` link of this same list, unchanged, with the other parameters unchanged"
+    )

@@ -34,7 +34,11 @@ _DELAY, _DELAYED = 0.5, 32
 _ADDRESSES = 10_000
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY")]
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+]
 _PAGES = b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
 
@@ -107,7 +111,9 @@ class Guard:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         self._check_host(headers.get(b"host", b"").decode("latin-1"))
         if self.numbers.active > self._limits.requests + self._limits.streams:
-            raise ProblemError("busy", Words("Too many requests at once.", "同时请求过多。"), headers={"Retry-After": "1"})
+            raise ProblemError(
+                "busy", Words("Too many requests at once.", "同时请求过多。"), headers={"Retry-After": "1"}
+            )
         length = headers.get(b"content-length", b"0")
         most = self._limits.config_bytes if scope["path"] == CONFIG else self._limits.request_bytes
         if not length.isdigit() or int(length[:20]) > most:
@@ -205,7 +211,9 @@ class Guard:
             await self._failed(address)
         raise ProblemError(
             "unauthorized",
-            Words("The key is not valid.", "密钥无效。") if given is not None else Words("No key was given.", "未提供密钥。"),
+            Words("The key is not valid.", "密钥无效。")
+            if given is not None
+            else Words("No key was given.", "未提供密钥。"),
             fix=Words(
                 "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`; `guantong key add NAME` makes one.",
                 "请发送 Authorization: Bearer KEY 或 X-API-Key: KEY；用 guantong key add NAME 创建密钥。",
@@ -228,7 +236,9 @@ class Guard:
             wait = max(1, round(_WINDOW - (now - since)))
             raise ProblemError(
                 "too-many-requests",
-                Words(f"Too many wrong keys from this address; wait {wait} s.", f"该地址错误密钥过多，请等待 {wait} 秒。"),
+                Words(
+                    f"Too many wrong keys from this address; wait {wait} s.", f"该地址错误密钥过多，请等待 {wait} 秒。"
+                ),
                 headers={"Retry-After": str(wait)},
             )
         self._delayed += 1

@@ -134,7 +134,9 @@ async def _feed(api: Api, request: Request, query: EventQuery, language: Languag
                     "The store was restored from a backup since this cursor was given: events may have other numbers now.",
                     "自该游标生成后存储曾从备份恢复，事件编号可能已改变。",
                 ),
-                fix=Words("Begin without a cursor, and know events by their id.", "请不带游标重新开始，并按事件 id 去重。"),
+                fix=Words(
+                    "Begin without a cursor, and know events by their id.", "请不带游标重新开始，并按事件 id 去重。"
+                ),
             )
         at = cursor.no
     below = catalog.below(query.asset) if query.asset else None

@@ -59,7 +59,9 @@ def routes(api: Api, bus: Bus, registry: CollectorRegistry) -> APIRouter:
     @router.get("/health/live", name="health_live", tags=["Gateway"])
     async def live(request: Request, query: Annotated[OneQuery, Query()]) -> Response:
         """200 as long as the process answers at all."""
-        return answer(request, shapes.Alive("alive"), language_of(request, query), headers={"Cache-Control": "no-store"})
+        return answer(
+            request, shapes.Alive("alive"), language_of(request, query), headers={"Cache-Control": "no-store"}
+        )
 
     @router.get("/health/ready", name="health_ready", tags=["Gateway"])
     async def ready(request: Request, query: Annotated[OneQuery, Query()]) -> Response:
@@ -74,7 +76,9 @@ def routes(api: Api, bus: Bus, registry: CollectorRegistry) -> APIRouter:
     @router.get("/metrics", name="metrics", tags=["Gateway"])
     async def metrics() -> Response:
         """Metrics of this role in the text format of Prometheus."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
+        return Response(
+            generate_latest(registry), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"}
+        )
 
     return router
 
@@ -168,11 +172,15 @@ class ServeMetrics(Collector):
 
 
 def _http(totals: guard.Numbers) -> Iterator[Metric]:
-    requests = CounterMetricFamily("guantong_http_requests", "Requests by what was answered", labels=["method", "route", "status"])
+    requests = CounterMetricFamily(
+        "guantong_http_requests", "Requests by what was answered", labels=["method", "route", "status"]
+    )
     for (method, route, status), number in sorted(totals.requests.items()):
         requests.add_metric([method, route, str(status)], number)
     yield requests
-    refused = CounterMetricFamily("guantong_http_refused", "Requests refused before they were looked at", labels=["problem"])
+    refused = CounterMetricFamily(
+        "guantong_http_refused", "Requests refused before they were looked at", labels=["problem"]
+    )
     for kind, number in sorted(totals.refused.items()):
         refused.add_metric([kind], number)
     yield refused
@@ -180,4 +188,6 @@ def _http(totals: guard.Numbers) -> Iterator[Metric]:
     for bound in (*guard.BUCKETS, float("inf")):
         running += totals.buckets[bound]
         buckets.append(("+Inf" if bound == float("inf") else str(bound), float(running)))
-    yield HistogramMetricFamily("guantong_http_seconds", "Time of answers, live streams left out", buckets=buckets, sum_value=totals.seconds)
+    yield HistogramMetricFamily(
+        "guantong_http_seconds", "Time of answers, live streams left out", buckets=buckets, sum_value=totals.seconds
+    )

@@ -149,7 +149,8 @@ def _hash(secret: str) -> str:
 
 def _unreadable(path: Path, why: str) -> KeyFileError:
     return KeyFileError(
-        f"{path}: {why}", fix="Mend the file or its permissions, or move it away and make new keys: guantong key add NAME."
+        f"{path}: {why}",
+        fix="Mend the file or its permissions, or move it away and make new keys: guantong key add NAME.",
     )
 
 

@@ -188,7 +188,10 @@ def _content(name: str) -> dict[str, Any]:
         }
     refs = [{"$ref": _REF + shape.__name__} for shape in ANSWERS.get(name) or CONFIGURING[name]]
     content: dict[str, Any] = {
-        "application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}, **({"examples": given} if given else {})}
+        "application/json": {
+            "schema": refs[0] if len(refs) == 1 else {"anyOf": refs},
+            **({"examples": given} if given else {}),
+        }
     }
     if name.startswith("history"):
         line = {"type": "string", "description": "One JSON object a line: a reading or a bucket, with its signal."}

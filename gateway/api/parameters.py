@@ -100,7 +100,9 @@ def limit(default: int, most: int) -> Any:
     return Field(default=default, ge=1, le=most, description=f"The most entries on a page, up to {most:,}.")
 
 
-_START = Field(default=None, description="From here on, inclusive: RFC 3339 with offset, `now`, or an age such as `-24h`.")
+_START = Field(
+    default=None, description="From here on, inclusive: RFC 3339 with offset, `now`, or an age such as `-24h`."
+)
 _END = Field(default=None, description="Up to here, exclusive.")
 
 
@@ -122,7 +124,8 @@ class Selection(Query):
 class AssetQuery(Query):
     view: Literal["flat", "tree"] = Field(default="flat", description="`tree`: each asset with its children.")
     parent: ShortText | None = Field(
-        default=None, description="Only the children of this asset (with `view=tree`: the tree below it); empty: the roots."
+        default=None,
+        description="Only the children of this asset (with `view=tree`: the tree below it); empty: the roots.",
     )
 
 
@@ -174,7 +177,9 @@ class HistoryQuery(Query):
     )
     order: Order = "asc"
     format: Literal["json", "ndjson", "csv"] = "json"
-    bom: bool = Field(default=False, description="CSV begins with a byte order mark, and texts that Excel would run are defused.")
+    bom: bool = Field(
+        default=False, description="CSV begins with a byte order mark, and texts that Excel would run are defused."
+    )
     int64: Int64 = "number"
     limit: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         default=None,
@@ -211,7 +216,9 @@ class StreamQuery(Selection):
     match: Several = Field(default=[], description="Signals whose id matches, e.g. `imm-01/*`.")
     signal: Many = Field(default=[], description="These signals, by their ids.")
     int64: Int64 = "number"
-    seen: bool = Field(default=False, description="Also tell up to when everything of a device is known, once a second.")
+    seen: bool = Field(
+        default=False, description="Also tell up to when everything of a device is known, once a second."
+    )
     last_event_id: ShortText | None = Field(
         default=None, description="For clients that cannot set the header `Last-Event-ID`."
     )
@@ -232,7 +239,9 @@ def _explain(error: Any, known: Sequence[str]) -> ParameterError:
     if error["type"] == "extra_forbidden":
         near = get_close_matches(name[:64], known, n=1)
         hint = f"; the nearest is {near[0]}" if near else ""
-        return ParameterError(name[:64], shorten(error.get("input")), f"one of the parameters {', '.join(sorted(known))}{hint}")
+        return ParameterError(
+            name[:64], shorten(error.get("input")), f"one of the parameters {', '.join(sorted(known))}{hint}"
+        )
     message = str(error.get("msg", ""))
     if error["type"] == "value_error":
         message = message.removeprefix("Value error, ")

@@ -106,13 +106,17 @@ def routes(api: Api) -> APIRouter:
         if longer in api.catalog().by_name:
             given = sorted(query.model_fields_set & _HISTORY_ONLY)
             if given:
-                raise invalid(given[0], request.query_params.get(given[0]), f"nothing: {longer} is a signal; see its `history`")
+                raise invalid(
+                    given[0], request.query_params.get(given[0]), f"nothing: {longer} is a signal; see its `history`"
+                )
             return signal_answer(api, request, api.signal(longer), language)
         signal = api.signal(shorter)
         if query.format != "json":
             return await _export(api, request, signal, query, language)
         if query.limit is not None and query.limit > _LARGEST_PAGE:
-            raise invalid("limit", query.limit, f"at most {_LARGEST_PAGE} with format json; ndjson and csv give the whole range")
+            raise invalid(
+                "limit", query.limit, f"at most {_LARGEST_PAGE} with format json; ndjson and csv give the whole range"
+            )
         if query.buckets is not None:
             return await _buckets(api, request, signal, query, language)
         return await _history(api, request, signal, query, language)
@@ -380,4 +384,3 @@ async def _bucket_pieces(
             left -= count
         if text:
             yield text
-

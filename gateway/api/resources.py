@@ -180,7 +180,9 @@ def _nodes(catalog: Catalog, names: list[str], language: Language) -> list[shape
     for name in sorted(names):
         plain = _asset(catalog, catalog.assets[name], language)
         children = _nodes(catalog, catalog.children.get(name, []), language)
-        found.append(shapes.AssetNode(**{key: getattr(plain, key) for key in plain.__struct_fields__}, children=children))
+        found.append(
+            shapes.AssetNode(**{key: getattr(plain, key) for key in plain.__struct_fields__}, children=children)
+        )
     return found
 
 
@@ -221,7 +223,12 @@ def interval(row: Connection, language: Language) -> shapes.Interval:
     """An interval without connection, for people."""
     reason = explain(row.reason)
     return shapes.Interval(
-        row.device, to_rfc3339(row.start), time_of(row.end), row.reason, reason.text.get(language), reason.fix.get(language)
+        row.device,
+        to_rfc3339(row.start),
+        time_of(row.end),
+        row.reason,
+        reason.text.get(language),
+        reason.fix.get(language),
     )
 
 
@@ -286,4 +293,3 @@ def _signal_detail(catalog: Catalog, record: SignalRecord, language: Language) -
         born_at=to_rfc3339(record.born_at),
         revisions=[revision(item, language) for item in record.revisions],
     )
-

@@ -91,7 +91,9 @@ class Device(msgspec.Struct, frozen=True):
     protocol: str
     profile: str
     endpoint: str
-    identity: Annotated[dict[str, str], msgspec.Meta(description="What the device says of itself: maker, model, serial number.")]
+    identity: Annotated[
+        dict[str, str], msgspec.Meta(description="What the device says of itself: maker, model, serial number.")
+    ]
     signals: int
     state: DeviceState
     reason: str
@@ -220,7 +222,9 @@ class Latest(msgspec.Struct, frozen=True, omit_defaults=True):
     quality: Quality
     ts: Annotated[Time | None, msgspec.Meta(description="The reading's own time; with BadNoCommunication, since when.")]
     unit: str
-    seen_at: Annotated[Time | None, msgspec.Meta(description="When the value was last known to hold: moves while it is unchanged.")]
+    seen_at: Annotated[
+        Time | None, msgspec.Meta(description="When the value was last known to hold: moves while it is unchanged.")
+    ]
     n: int = 0
     flags: Flags = msgspec.field(default_factory=list)
     reason: str = ""
@@ -245,7 +249,9 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int = 0
     flags: Flags = msgspec.field(default_factory=list)
     source_ts: Annotated[Time | None, msgspec.Meta(description="The device's own time, where `ts` is not it.")] = None
-    raw: Annotated[Any, msgspec.Meta(description="What arrived, where it is not the value.", extra_json_schema={})] = None
+    raw: Annotated[Any, msgspec.Meta(description="What arrived, where it is not the value.", extra_json_schema={})] = (
+        None
+    )
     local: Annotated[str | None, msgspec.Meta(description="`ts` in the time zone that was asked for.")] = None
 
 
@@ -279,7 +285,9 @@ class Completeness(msgspec.Struct, frozen=True):
     known_to: Time | None
     gaps: list[Missing]
     disconnected: list[Disconnected]
-    more: Annotated[bool, msgspec.Meta(description="There are more gaps or intervals than are listed: see /gaps.")] = False
+    more: Annotated[bool, msgspec.Meta(description="There are more gaps or intervals than are listed: see /gaps.")] = (
+        False
+    )
 
 
 class History(msgspec.Struct, frozen=True):

@@ -207,7 +207,9 @@ class Frames:
         for number, piece in enumerate(pieces, 1):
             last = number == len(pieces)
             tail = b"false}" if last else b"true}"
-            body = b'{"items":[' + b",".join(piece) + b'],"devices":' + (devices if last else b"[]") + b',"more":' + tail
+            body = (
+                b'{"items":[' + b",".join(piece) + b'],"devices":' + (devices if last else b"[]") + b',"more":' + tail
+            )
             ident = b"id: %d.%d\n" % (live.epoch, live.commit_no) if last else b""
             frames.append(ident + b"event: snapshot\ndata: " + body + b"\n\n")
         return frames
@@ -230,7 +232,9 @@ class Frames:
     async def _render(self, change: Change) -> bytes:
         wanted, catalog = self._filter, self._api.live.catalog
         text = wanted.form.int64_text
-        rows = sorted((row for row in change.rows if is_live(row) and wanted.has(row.signal)), key=lambda row: (row.ts, row.n))
+        rows = sorted(
+            (row for row in change.rows if is_live(row) and wanted.has(row.signal)), key=lambda row: (row.ts, row.n)
+        )
         body = shapes.StreamChange(
             [
                 shapes.StreamReading(
@@ -311,7 +315,9 @@ class StreamResponse(Response):
             await asyncio.gather(*tasks, return_exceptions=True)
             if not finished and abort is not None:
                 abort()
-                await asyncio.sleep(0)  # the server learns that the connection is gone before it asks for the end of the answer
+                await asyncio.sleep(
+                    0
+                )  # the server learns that the connection is gone before it asks for the end of the answer
         if writer.done() and not writer.cancelled() and (error := writer.exception()) is not None:
             raise error
 

@@ -145,7 +145,10 @@ def _wanted(history: History, number: int | None) -> Kept:
     if found is None:
         numbers = ", ".join(str(kept.number) for kept in there) or "-"
         fail(
-            say(f"没有编号为 {number} 的配置；现有：{numbers}", f"there is no configuration {number}; there are {numbers}"),
+            say(
+                f"没有编号为 {number} 的配置；现有：{numbers}",
+                f"there is no configuration {number}; there are {numbers}",
+            ),
             2,
         )
     return found

@@ -163,4 +163,17 @@ def version() -> None:
     )
 
 
-from gateway.cli import _apply, _backup, _browse, _capture, _check, _discover, _doctor, _keys, _ledger, _live, _points, _support  # noqa: E402, F401 (they add their commands to `app`)
+from gateway.cli import (
+    _apply,
+    _backup,
+    _browse,
+    _capture,
+    _check,
+    _discover,
+    _doctor,
+    _keys,
+    _ledger,
+    _live,
+    _points,
+    _support,
+)  # noqa: E402, F401 (they add their commands to `app`)

@@ -37,9 +37,7 @@ def retired(plan: Plan, known: Known, at: int, new_point: Callable[[], int]) -> 
         gone = [name for name in names if name not in now.get(device, ())]
         if device in now and not gone:
             continue
-        signals = [
-            SignalBirth(new_point(), name, "", "float64", "", "measurement", "", retired=True) for name in gone
-        ]
+        signals = [SignalBirth(new_point(), name, "", "float64", "", "measurement", "", retired=True) for name in gone]
         head = Birth(at, device, "", retired=device not in now)
         births += _split(head, signals)
     return births

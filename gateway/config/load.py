@@ -52,7 +52,9 @@ def check_config(
     return DocumentError(problems).problems
 
 
-def _read(path: Path | None, environ: Mapping[str, str], text: str | None = None) -> tuple[Config | None, list[Problem]]:
+def _read(
+    path: Path | None, environ: Mapping[str, str], text: str | None = None
+) -> tuple[Config | None, list[Problem]]:
     """The configuration, or what could be salvaged of it, and the problems. Raises DocumentError for what is no YAML."""
     if path is None and environ.get(CONFIG):
         path = Path(environ[CONFIG])

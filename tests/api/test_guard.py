@@ -26,7 +26,9 @@ V1 = "/api/v1"
 async def test_writes_are_refused(client: httpx.AsyncClient) -> None:
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         for path in ("signals/imm-01/mode", "latest", "writes", "devices/imm-01"):
-            answer = await client.request(method, f"{V1}/{path}", content=b'{"value": 1}', headers={"Accept-Language": "zh"})
+            answer = await client.request(
+                method, f"{V1}/{path}", content=b'{"value": 1}', headers={"Accept-Language": "zh"}
+            )
             assert answer.status_code == 403
             assert answer.json()["type"] == "urn:guantong:problem:writes-disabled"
             assert "只读" in answer.json()["detail"]
@@ -37,7 +39,10 @@ async def test_writes_are_refused(client: httpx.AsyncClient) -> None:
 async def test_health_shows_writes(shop: Shop) -> None:
     shop.fill()
     for setting, shown in (("disabled", "disabled"), ("enabled", "enabled (refused in this version)")):
-        async with started(shop, writes=setting) as serve, httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client:
+        async with (
+            started(shop, writes=setting) as serve,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client,
+        ):
             assert (await client.get("/health")).json()["writes"] == shown
             assert (await client.post(f"{V1}/writes")).status_code == 403
         shop.reader.close()
@@ -45,17 +50,35 @@ async def test_health_shows_writes(shop: Shop) -> None:
 
 async def test_only_own_names_on_loopback(shop: Shop) -> None:
     shop.fill()
-    async with started(shop, hosts=["gateway.local"]) as serve, httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client:
+    async with (
+        started(shop, hosts=["gateway.local"]) as serve,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client,
+    ):
         for host in ("localhost", "LOCALHOST:1", f"127.0.0.1:{serve.port}", "[::1]:8000", "[::1]", "gateway.local:80"):
             assert (await client.get(f"{V1}/latest", headers={"Host": host})).status_code == 200, host
-        for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::2]", "127.0.0.2", "localhost@evil"):
+        for host in (
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            "[::2]",
+            "127.0.0.2",
+            "localhost@evil",
+        ):
             answer = await client.get(f"{V1}/latest", headers={"Host": host})
             assert answer.status_code == 421, host
             assert answer.json()["type"] == "urn:guantong:problem:wrong-host"
 
 
 async def test_head_is_get_without_a_body(client: httpx.AsyncClient) -> None:
-    for path in (f"{V1}/latest", f"{V1}/devices/imm-01", "/", "/docs", f"{V1}/signals/imm-01/mode/history?format=csv", "/health"):
+    for path in (
+        f"{V1}/latest",
+        f"{V1}/devices/imm-01",
+        "/",
+        "/docs",
+        f"{V1}/signals/imm-01/mode/history?format=csv",
+        "/health",
+    ):
         answer = await client.head(path)
         assert (answer.status_code, answer.content) == (200, b""), path
         assert answer.headers["content-type"] == (await client.get(path)).headers["content-type"]
@@ -98,7 +121,12 @@ WRONG: list[tuple[str, str, object, str]] = [
     ("signals/imm-01/mode/history?buckets=0s&start=-1h", "buckets", "0s", "15m"),
     ("signals/imm-01/mode/history?buckets=1h&start=-1h&order=desc", "order", "desc", "asc"),
     ("signals/imm-01/mode/history?buckets=1d&start=0001-01-01T00:00:00Z", "start", "0001-01-01T00:00:00Z", "2 to 9998"),
-    ("signals/imm-01/mode/history?buckets=1h&start=now&end=9999-12-31T00:00:00Z", "end", "9999-12-31T00:00:00Z", "2 to 9998"),
+    (
+        "signals/imm-01/mode/history?buckets=1h&start=now&end=9999-12-31T00:00:00Z",
+        "end",
+        "9999-12-31T00:00:00Z",
+        "2 to 9998",
+    ),
     ("signals/imm-01/mode/history?buckets=1s&start=-30d&format=csv", "buckets", "1s", "1000000"),
     ("signals/imm-01/mode/history?tz=Mars", "tz", "Mars", "IANA"),
     ("signals/imm-01/mode/history?tz=../../etc/passwd", "tz", "../../etc/passwd", "IANA"),
@@ -174,7 +202,10 @@ async def test_before_the_store_is_there(shop: Shop) -> None:
 
     shop.fill()
     later = Later()
-    async with started(shop, reader=later, loaded=False) as serve, httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client:
+    async with (
+        started(shop, reader=later, loaded=False) as serve,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client,
+    ):
         for path in ("latest", "devices", "signals", "assets", "stream", "events"):
             answer = await client.get(f"{V1}/{path}")
             assert answer.status_code == 503, path
@@ -313,7 +344,9 @@ async def test_too_many_connections(shop: Shop) -> None:
         for connection in held:
             connection.close()
         deadline = time.monotonic() + 5
-        while not (await raw(serve, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200"):
+        while not (await raw(serve, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")).startswith(
+            b"HTTP/1.1 200"
+        ):
             assert time.monotonic() < deadline
 
 

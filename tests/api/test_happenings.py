@@ -47,7 +47,12 @@ async def test_events_in_full(shop: Shop, client: httpx.AsyncClient) -> None:
 
 async def test_event_filters(shop: Shop, client: httpx.AsyncClient) -> None:
     shop.commit(
-        [alarm(1), alarm(2, type="cycle", severity=100), alarm(3, device="meter-01", asset="hall-1"), alarm(4, severity=900)]
+        [
+            alarm(1),
+            alarm(2, type="cycle", severity=100),
+            alarm(3, device="meter-01", asset="hall-1"),
+            alarm(4, severity=900),
+        ]
     )
 
     async def ids(query: str) -> list[str]:
@@ -74,7 +79,9 @@ async def test_event_pages_while_events_are_added(shop: Shop, client: httpx.Asyn
             url = answer["next"]
             page += 1
             if page < 4:
-                shop.commit([alarm(1000 * (1 + (order == "desc")) + page), alarm(-1000 * (1 + (order == "desc")) - page)])
+                shop.commit(
+                    [alarm(1000 * (1 + (order == "desc")) + page), alarm(-1000 * (1 + (order == "desc")) - page)]
+                )
         assert found == sorted(set(found), reverse=order == "desc")
         assert len(found) >= 20
 
@@ -133,8 +140,16 @@ async def test_ledger(shop: Shop, client: httpx.AsyncClient, serve: Serve) -> No
     shop.commit(other.birth(device="press"), other.lost(4))
     await eventually_async(lambda: serve.live.commit_no == shop.writer.commit_no)
     found = await get(client, "ledger")
-    assert (found["store"], found["epoch"], found["commit_no"]) == (shop.writer.store_id, shop.writer.epoch, shop.writer.commit_no)
+    assert (found["store"], found["epoch"], found["commit_no"]) == (
+        shop.writer.store_id,
+        shop.writer.epoch,
+        shop.writer.commit_no,
+    )
     streams = {item["stream"]: item for item in found["streams"]}
-    assert (streams["s1"]["gateway"], streams["s1"]["stored"], streams["s1"]["closed_at"]) == ("line1", shop.feed.seq, None)
+    assert (streams["s1"]["gateway"], streams["s1"]["stored"], streams["s1"]["closed_at"]) == (
+        "line1",
+        shop.feed.seq,
+        None,
+    )
     assert (streams["s2"]["stored"], streams["s2"]["lost"]) == (5, 4)
     assert streams["s2"]["gaps"] >= 1

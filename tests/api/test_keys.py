@@ -23,7 +23,9 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert first.split("_", 2)[2] not in content
     assert second.split("_", 2)[2] not in content
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
-    assert [(key.name, key.role, key.created) for key in keys.list()][:1] == [("mes", "viewer", "1970-01-01T00:00:00.000000Z")]
+    assert [(key.name, key.role, key.created) for key in keys.list()][:1] == [
+        ("mes", "viewer", "1970-01-01T00:00:00.000000Z")
+    ]
     with pytest.raises(ValueError, match="already"):
         keys.add("mes")
     with pytest.raises(ValueError, match="role"):
@@ -45,7 +47,17 @@ def test_only_the_right_key_is_known(tmp_path: Path) -> None:
     assert found is not None
     assert (found.name, found.role) == ("mes", "operator")
     wrong = key[:-1] + ("A" if key[-1] != "A" else "B")
-    for other in (wrong, key.upper(), key + "x", f" {key}", "", "gt_", key.replace(key[3:11], "00000000"), "ключ", "\x00"):
+    for other in (
+        wrong,
+        key.upper(),
+        key + "x",
+        f" {key}",
+        "",
+        "gt_",
+        key.replace(key[3:11], "00000000"),
+        "ключ",
+        "\x00",
+    ):
         assert keys.verify(other) is None, other
     keys.revoke("mes")
     now[0] += 0.5
@@ -99,7 +111,9 @@ async def test_on_loopback_without_keys_everybody_is_let_in_until_there_is_one(s
         await eventually_async(lambda: answers(401))
 
 
-async def test_who_tries_keys_is_slowed_down_and_a_right_key_is_not(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_tries_keys_is_slowed_down_and_a_right_key_is_not(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gateway.api import guard
 
     monkeypatch.setattr(guard, "_DELAY", 0.01)

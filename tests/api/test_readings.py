@@ -55,9 +55,15 @@ async def test_latest_in_full(client: httpx.AsyncClient) -> None:
 
 
 async def test_latest_by_name_glob_device_and_asset(client: httpx.AsyncClient) -> None:
-    assert list(await latest(client, "signal=meter-01/power/total&signal=imm-01/mode")) == ["imm-01/mode", "meter-01/power/total"]
+    assert list(await latest(client, "signal=meter-01/power/total&signal=imm-01/mode")) == [
+        "imm-01/mode",
+        "meter-01/power/total",
+    ]
     assert list(await latest(client, "match=imm-01/cycle/*")) == ["imm-01/cycle/count", "imm-01/cycle/last_time"]
-    assert list(await latest(client, "match=*/mode&signal=meter-01/power/total")) == ["imm-01/mode", "meter-01/power/total"]
+    assert list(await latest(client, "match=*/mode&signal=meter-01/power/total")) == [
+        "imm-01/mode",
+        "meter-01/power/total",
+    ]
     assert list(await latest(client, "device=meter-01")) == ["meter-01/power/total"]
     assert list(await latest(client, "asset=imm&match=*/cycle/count")) == ["imm-01/cycle/count"]
     unknown = await client.get(f"{V1}/latest?signal=imm-01/mode&signal=imm-01/mood")
@@ -82,7 +88,11 @@ async def test_latest_moves_and_is_seen_again(shop: Shop, serve: Serve, client: 
     shop.rows((1, 40, 24.0))
     await settled(serve, shop)
     moved = (await latest(client, query))["imm-01/cycle/last_time"]
-    assert (moved["value"], moved["ts"], moved["seen_at"]) == (24.0, "2025-10-09T08:54:00.000000Z", "2025-10-09T08:54:00.000000Z")
+    assert (moved["value"], moved["ts"], moved["seen_at"]) == (
+        24.0,
+        "2025-10-09T08:54:00.000000Z",
+        "2025-10-09T08:54:00.000000Z",
+    )
 
 
 async def test_latest_of_a_device_that_is_not_connected(shop: Shop, serve: Serve, client: httpx.AsyncClient) -> None:
@@ -143,10 +153,16 @@ async def test_values_are_exact(shop: Shop) -> None:
     async with started(shop) as serve, httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client:
         for query, column in (("", 1), ("?int64=string", 2)):
             answer = await client.get(f"{V1}/signals/imm-01/mixed/history{query}")
-            assert json.dumps([row["value"] for row in answer.json()["readings"]]) == json.dumps([row[column] for row in EXACT])
+            assert json.dumps([row["value"] for row in answer.json()["readings"]]) == json.dumps(
+                [row[column] for row in EXACT]
+            )
             separator = "&" if query else "?"
-            lines = (await client.get(f"{V1}/signals/imm-01/mixed/history{query}{separator}format=ndjson")).text.splitlines()
-            assert json.dumps([json.loads(line)["value"] for line in lines]) == json.dumps([row[column] for row in EXACT])
+            lines = (
+                await client.get(f"{V1}/signals/imm-01/mixed/history{query}{separator}format=ndjson")
+            ).text.splitlines()
+            assert json.dumps([json.loads(line)["value"] for line in lines]) == json.dumps(
+                [row[column] for row in EXACT]
+            )
         for value, plain, text in EXACT:
             shop.rows((4, 1000 + shop.feed.seq, value))
             await settled(serve, shop)
@@ -196,7 +212,12 @@ async def test_history_with_all_that_belongs_to_a_reading(shop: Shop, client: ht
             "local": "2025-10-09T16:53:31.000000+08:00",
         },
     ]  # fmt: skip
-    assert (found["unit"], found["start"], found["end"], found["next"]) == ("s", "2025-10-09T08:53:30.000000Z", None, None)
+    assert (found["unit"], found["start"], found["end"], found["next"]) == (
+        "s",
+        "2025-10-09T08:53:30.000000Z",
+        None,
+        None,
+    )
     assert found["revisions"][0]["address"] == "nsu=urn:x;s=Last"
 
 
@@ -296,7 +317,16 @@ async def test_buckets(shop: Shop, serve: Serve, client: httpx.AsyncClient) -> N
     answer = await client.get(f"{HISTORY}?{query}&tz=Asia/Shanghai")
     found = msgspec.json.decode(answer.content, type=shapes.Buckets)
     first, second = found.buckets
-    assert (first.good, first.uncertain, first.bad, first.min, first.max, first.first, first.last, first.sum) == (2, 0, 1, 10, 20, 10, 20, 30)
+    assert (first.good, first.uncertain, first.bad, first.min, first.max, first.first, first.last, first.sum) == (
+        2,
+        0,
+        1,
+        10,
+        20,
+        10,
+        20,
+        30,
+    )
     assert (first.covered, first.average) == (600.0, 12.5)
     assert (first.start, first.end, first.local) == (
         "2025-10-09T09:00:00.000000Z", "2025-10-09T09:15:00.000000Z", "2025-10-09T17:00:00.000000+08:00",
@@ -304,7 +334,9 @@ async def test_buckets(shop: Shop, serve: Serve, client: httpx.AsyncClient) -> N
     assert (second.good, second.uncertain, second.last, second.covered) == (1, 1, 40, 900.0)
     assert found.next is None
 
-    days = (await client.get(f"{HISTORY}?buckets=1d&start=2025-10-08T00:00:00Z&end=2025-10-10T00:00:00Z&tz=Asia/Shanghai")).json()
+    days = (
+        await client.get(f"{HISTORY}?buckets=1d&start=2025-10-08T00:00:00Z&end=2025-10-10T00:00:00Z&tz=Asia/Shanghai")
+    ).json()
     assert [item["start"] for item in days["buckets"]] == [
         "2025-10-07T16:00:00.000000Z", "2025-10-08T16:00:00.000000Z", "2025-10-09T16:00:00.000000Z",
     ]  # fmt: skip
@@ -338,7 +370,9 @@ async def test_csv(shop: Shop) -> None:
     shop.fill([imm(MIXED)])
     texts = ["运行", "=1+1", "a,b", 'say "x"', "two\r\nlines", "@SUM(A1)", "-3"]
     shop.rows(*((4, second, text) for second, text in enumerate(texts)), tell=False)
-    shop.rows((4, 100, None, codes.BAD), (4, 101, [1, 2]), (4, 102, True), (4, 103, -3.5), (4, 104, math.nan), tell=False)
+    shop.rows(
+        (4, 100, None, codes.BAD), (4, 101, [1, 2]), (4, 102, True), (4, 103, -3.5), (4, 104, math.nan), tell=False
+    )
     async with started(shop) as serve, httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client:
         answer = await client.get(f"{V1}/signals/imm-01/mixed/history?format=csv&tz=Asia/Shanghai")
         assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -353,19 +387,36 @@ async def test_csv(shop: Shop) -> None:
         assert excel.content.startswith(b"\xef\xbb\xbfsignal,ts,value")
         rows = list(csv.DictReader(io.StringIO(excel.content.decode("utf-8-sig"), newline="")))
         # texts that Excel would run are defused, numbers are not touched
-        assert [row["value"] for row in rows] == ["运行", "'=1+1", "a,b", 'say "x"', "two\r\nlines", "'@SUM(A1)", "'-3", "", "[1,2]", "true", "-3.5", "NaN"]
+        assert [row["value"] for row in rows] == [
+            "运行",
+            "'=1+1",
+            "a,b",
+            'say "x"',
+            "two\r\nlines",
+            "'@SUM(A1)",
+            "'-3",
+            "",
+            "[1,2]",
+            "true",
+            "-3.5",
+            "NaN",
+        ]
 
 
 async def test_exports_of_many_chunks(shop: Shop, client: httpx.AsyncClient) -> None:
     """Three chunks and a piece; compressed on the way as a whole."""
     shop.rows(*((1, 10 + number / 10, float(number)) for number in range(16_001)))
     for encoding in ("identity", "gzip", "zstd"):
-        answer = await client.get(f"{HISTORY}?format=ndjson&start=2025-10-09T08:53:25Z", headers={"Accept-Encoding": encoding})
+        answer = await client.get(
+            f"{HISTORY}?format=ndjson&start=2025-10-09T08:53:25Z", headers={"Accept-Encoding": encoding}
+        )
         values = [json.loads(line)["value"] for line in answer.text.splitlines()]
         assert values == [float(number) for number in range(16_001)]
         assert answer.headers.get("content-encoding", "identity") == encoding
     limited = await client.get(f"{HISTORY}?format=ndjson&order=desc&limit=5003")
-    assert [json.loads(line)["value"] for line in limited.text.splitlines()] == [float(n) for n in range(16_000, 10_997, -1)]
+    assert [json.loads(line)["value"] for line in limited.text.splitlines()] == [
+        float(n) for n in range(16_000, 10_997, -1)
+    ]
     page = (await client.get(f"{HISTORY}?limit=10000&start=2025-10-09T08:53:25Z")).json()
     rest = await client.get(page["next"].replace("limit=10000", "format=ndjson"))
     assert len(rest.text.splitlines()) == 6_001

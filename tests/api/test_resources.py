@@ -41,7 +41,10 @@ async def test_assets_as_a_list_and_as_a_tree(client: httpx.AsyncClient) -> None
 
 async def test_devices_and_their_state(shop: Shop, client: httpx.AsyncClient, serve: Serve) -> None:
     found = await get(client, f"{V1}/devices")
-    assert [(item["id"], item["state"]) for item in found["items"]] == [("imm-01", "connected"), ("meter-01", "connected")]  # type: ignore[attr-defined]
+    assert [(item["id"], item["state"]) for item in found["items"]] == [
+        ("imm-01", "connected"),
+        ("meter-01", "connected"),
+    ]  # type: ignore[attr-defined]
     device = await get(client, f"{V1}/devices/imm-01")
     assert device["identity"] == {"maker": "Haitian", "serial": "7"}
     assert device["last_seen"] == "2025-10-09T08:53:21.000000Z"
@@ -49,7 +52,11 @@ async def test_devices_and_their_state(shop: Shop, client: httpx.AsyncClient, se
     shop.commit(Link("imm-01", False, T0 + 5 * SECOND, "refused"))
     await eventually_async(lambda: "imm-01" in serve.live.down)
     device = await get(client, f"{V1}/devices/imm-01", accept_language="zh")
-    assert (device["state"], device["reason"], device["since"]) == ("disconnected", "refused", "2025-10-09T08:53:25.000000Z")
+    assert (device["state"], device["reason"], device["since"]) == (
+        "disconnected",
+        "refused",
+        "2025-10-09T08:53:25.000000Z",
+    )
     assert "连接被拒绝" in str(device["text"])
     assert device["fix"]
     down = await get(client, f"{V1}/devices?state=disconnected")
@@ -60,7 +67,9 @@ async def test_devices_and_their_state(shop: Shop, client: httpx.AsyncClient, se
 
 async def test_connection_intervals(shop: Shop, client: httpx.AsyncClient) -> None:
     for second in (10, 20, 30):
-        shop.commit(Link("imm-01", False, T0 + second * SECOND, "timeout"), Link("imm-01", True, T0 + (second + 5) * SECOND))
+        shop.commit(
+            Link("imm-01", False, T0 + second * SECOND, "timeout"), Link("imm-01", True, T0 + (second + 5) * SECOND)
+        )
     shop.commit(Link("imm-01", False, T0 + 40 * SECOND, "no_answer"))
     found = await get(client, f"{V1}/devices/imm-01/connections")
     assert [item["end"] is None for item in found["items"]] == [True, False, False, False]  # type: ignore[attr-defined]
@@ -139,7 +148,9 @@ async def test_what_is_not_there(client: httpx.AsyncClient) -> None:
         assert words in problem.get("fix", "")
 
 
-async def test_retired_things_are_out_of_the_way_and_stay_readable(shop: Shop, client: httpx.AsyncClient, serve: Serve) -> None:
+async def test_retired_things_are_out_of_the_way_and_stay_readable(
+    shop: Shop, client: httpx.AsyncClient, serve: Serve
+) -> None:
     digest = serve.live.catalog.digest
     shop.commit(Birth(at=T0 + 60 * SECOND, device="meter-01", asset="hall-1", retired=True))
     await eventually_async(lambda: serve.live.catalog.digest != digest)

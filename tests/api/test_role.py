@@ -71,7 +71,10 @@ async def test_a_broken_key_file_keeps_it_from_starting(shop: Shop) -> None:
 async def test_open_to_others_with_a_key(shop: Shop) -> None:
     shop.fill()
     key = KeyFile(shop.folder).add("mes")
-    async with started(shop, host="0.0.0.0") as serve, httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client:
+    async with (
+        started(shop, host="0.0.0.0") as serve,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client,
+    ):
         headers = {"X-API-Key": key, "Host": "gateway.example"}
         assert (await client.get(f"{V1}/latest", headers=headers)).status_code == 200
         serve.keys.revoke("mes")
@@ -177,7 +180,10 @@ EXAMPLES = [
     ("latest", f"{V1}/latest?match=imm-01/*&limit=1"),
     ("latest", f"{V1}/latest?signal=meter-01/power/total&lang=zh"),
     ("history", f"{V1}/signals/imm-01/cycle/last_time/history?start=2025-10-09T08:53:00Z&limit=2"),
-    ("history", f"{V1}/signals/imm-01/cycle/last_time/history?start=2025-10-09T08:45:00Z&end=2025-10-09T09:00:00Z&buckets=15m"),
+    (
+        "history",
+        f"{V1}/signals/imm-01/cycle/last_time/history?start=2025-10-09T08:45:00Z&end=2025-10-09T09:00:00Z&buckets=15m",
+    ),
     ("history_by_number", f"{V1}/signals/1/history?limit=1&order=desc"),
     ("events", f"{V1}/events?limit=1"),
     ("events", f"{V1}/events?order=commit"),
@@ -257,7 +263,9 @@ async def test_the_document(client: httpx.AsyncClient, serve: Serve) -> None:
     Draft202012Validator({"$ref": "urn:api#/components/schemas/ProblemDocument"}, registry=registry).validate(answer)
 
 
-async def test_the_documentation_is_drawn_without_the_internet(client: httpx.AsyncClient, serve: Serve, chromium: Path) -> None:
+async def test_the_documentation_is_drawn_without_the_internet(
+    client: httpx.AsyncClient, serve: Serve, chromium: Path
+) -> None:
     """Chromium finds no other host than this one; what it shows has every operation."""
     page = await client.get("/docs")
     assert "http://" not in page.text
@@ -270,7 +278,7 @@ async def test_the_documentation_is_drawn_without_the_internet(client: httpx.Asy
     drawn, _ = await asyncio.wait_for(process.communicate(), 60)
     text = drawn.decode()
     for operation in openapi.ANSWERS:
-        assert f"-{operation}\"" in text, operation
+        assert f'-{operation}"' in text, operation
     assert "Failed to load" not in text
 
 

@@ -70,7 +70,12 @@ class Listener:
         self.ended = True
 
     def values(self) -> list[Any]:
-        return [reading["value"] for sent in self.events if sent.event == "change" for reading in sent.data.get("readings", ())]
+        return [
+            reading["value"]
+            for sent in self.events
+            if sent.event == "change"
+            for reading in sent.data.get("readings", ())
+        ]
 
     def kinds(self) -> list[str]:
         return [sent.event for sent in self.events]
@@ -107,12 +112,17 @@ async def test_snapshot_then_each_commit(shop: Shop, serve: Serve) -> None:
         assert (begin.event, begin.id) == ("snapshot", f"{serve.live.epoch}.{serve.live.commit_no}")
         snapshot = msgspec.convert(begin.data, shapes.StreamSnapshot)
         assert [item.value for item in snapshot.items] == [100, 23.5, 1, 12.25]
-        assert [(item.device, item.state) for item in snapshot.devices] == [("imm-01", "connected"), ("meter-01", "connected")]
+        assert [(item.device, item.state) for item in snapshot.devices] == [
+            ("imm-01", "connected"),
+            ("meter-01", "connected"),
+        ]
         for second in range(1, 4):
             shop.rows((1, second, float(second)), (11, second, -float(second)))
         await eventually_async(lambda: len(heard.values()) == 6)
         assert heard.values() == [1.0, -1.0, 2.0, -2.0, 3.0, -3.0]
-        assert [sent.id for sent in heard.events[1:]] == [f"{serve.live.epoch}.{shop.writer.commit_no - 2 + i}" for i in range(3)]
+        assert [sent.id for sent in heard.events[1:]] == [
+            f"{serve.live.epoch}.{shop.writer.commit_no - 2 + i}" for i in range(3)
+        ]
         reading = heard.events[-1].data["readings"][0]
         assert reading == {
             "signal": "imm-01/cycle/last_time", "ts": "2025-10-09T08:53:23.000000Z", "value": 3.0, "status": 0, "quality": "good",
@@ -186,7 +196,16 @@ async def test_filters(shop: Shop, serve: Serve) -> None:
         await eventually_async(lambda: meter.values() == [2.0, 4.0])
         await eventually_async(lambda: mode.values() == [str(2**60), 5])
         devices = [sent.data["devices"] for sent in meter.events if sent.data.get("devices") and sent.event == "change"]
-        assert devices == [[{"device": "meter-01", "state": "disconnected", "reason": "timeout", "since": "2025-10-09T08:53:21.000000Z"}]]
+        assert devices == [
+            [
+                {
+                    "device": "meter-01",
+                    "state": "disconnected",
+                    "reason": "timeout",
+                    "since": "2025-10-09T08:53:21.000000Z",
+                }
+            ]
+        ]
         assert not any(sent.data.get("devices") for sent in cycles.events if sent.event == "change")
 
 
@@ -202,12 +221,15 @@ async def test_events_progress_and_births(shop: Shop, serve: Serve) -> None:
         shop.commit([Event("e1", T0, None, "imm", "imm-01", "alarm", 700, "温度过高", "Too hot")])
         shop.commit(shop.feed.done(30, device="imm-01"))
         shop.commit(
-            shop.feed.step(imm(SignalBirth(4, "new", "r1", "float64", "", "measurement", "imm"))), shop.feed.rows((4, 31, 9.0))
+            shop.feed.step(imm(SignalBirth(4, "new", "r1", "float64", "", "measurement", "imm"))),
+            shop.feed.rows((4, 31, 9.0)),
         )
         await eventually_async(lambda: heard.values() == [9.0])
         changes = [sent.data for sent in heard.events[1:]]
         assert changes[0]["events"][0]["message"] == "温度过高"
-        assert changes[1]["seen"] == [{"device": "imm-01", "group": "default", "complete_to": "2025-10-09T08:53:50.000000Z"}]
+        assert changes[1]["seen"] == [
+            {"device": "imm-01", "group": "default", "complete_to": "2025-10-09T08:53:50.000000Z"}
+        ]
         assert changes[2]["readings"][0]["signal"] == "imm-01/new"
 
 
@@ -239,7 +261,9 @@ async def test_large_snapshots_come_in_pieces(shop: Shop) -> None:
         assert [bool(sent.id) for sent in heard.events] == [False, False, True]  # half of it is not resumed
 
 
-async def test_a_slow_client_is_cut_and_costs_the_others_nothing(shop: Shop, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_client_is_cut_and_costs_the_others_nothing(
+    shop: Shop, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stream, "QUEUE_CHANGES", 50)
     async with listening(serve) as quick:
         slow = socket.socket()
@@ -285,7 +309,11 @@ async def test_a_client_that_takes_nothing_is_cut(shop: Shop) -> None:
 async def test_too_many_streams(shop: Shop) -> None:
     shop.fill()
     async with started(shop, limits=Limits(streams=3, streams_per_client=2)) as serve:
-        async with listening(serve), listening(serve), httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client:
+        async with (
+            listening(serve),
+            listening(serve),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client,
+        ):
             answer = await client.get(f"{V1}/stream")
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:guantong:problem:busy")
             assert answer.headers["retry-after"] == "5"
@@ -336,7 +364,9 @@ async def test_over_a_real_broker(shop: Shop, mosquitto: Mosquitto) -> None:
 
                 def write(*rows: tuple[Any, ...]) -> None:
                     applied = shop.rows(*rows, tell=False)
-                    ingest.publish(shop.topics.committed(shop.writer.store_id), msgspec.msgpack.encode(applied.committed))
+                    ingest.publish(
+                        shop.topics.committed(shop.writer.store_id), msgspec.msgpack.encode(applied.committed)
+                    )
 
                 for second in range(1, 21):
                     write((1, second, float(second)))

@@ -221,7 +221,8 @@ class Normaliser:
                     last = last_value[p]
                     if (value == last or ((band := deadband[p]) and -band < value - last < band)) and p not in every:
                         if p in silence:
-                            self._unchanged(p, _Row(received, value, 0, 0, None), received, rows, keep=False)
+                            row = _Row(received, value, 0, _UNSYNCED if unsynced else 0, None)
+                            self._unchanged(p, row, received, rows, keep=False)
                         continue
                 if last_ts[p] == received:
                     self._full(p, raw, 0, 0, None, samples, rows)

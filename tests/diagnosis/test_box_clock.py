@@ -149,6 +149,14 @@ def test_polled_readings_carry_the_flag_and_unchanged_ones_stay_unstored() -> No
     assert readings.flags is None
 
 
+def test_an_unchanged_reading_that_is_stored_after_its_silence_carries_the_flag_too() -> None:
+    normaliser = Normaliser(planned([{"type": "int32", "silence": "10s"}]), unsynced=True)
+    normaliser.feed(Samples("d", "default", NOW, [FIRST], [1]))
+    readings = normaliser.feed(Samples("d", "default", NOW + 11_000_000, [FIRST], [1]))
+    assert readings is not None
+    assert readings.flags == [Flag.UNSYNCED]
+
+
 @pytest.mark.parametrize(
     ("status", "file", "expected"),
     [(0x2001, False, "synced"), (0x40, False, "unsynced"), (0x40, True, "synced"), (None, False, "unknown")],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -163,17 +164,19 @@ def version() -> None:
     )
 
 
-from gateway.cli import (
-    _apply,
-    _backup,
-    _browse,
-    _capture,
-    _check,
-    _discover,
-    _doctor,
-    _keys,
-    _ledger,
-    _live,
-    _points,
-    _support,
-)  # noqa: E402, F401 (they add their commands to `app`)
+# Each adds its commands to `app`, which must exist by then.
+for _name in (
+    "_apply",
+    "_backup",
+    "_browse",
+    "_capture",
+    "_check",
+    "_discover",
+    "_doctor",
+    "_keys",
+    "_ledger",
+    "_live",
+    "_points",
+    "_support",
+):
+    import_module(f"gateway.cli.{_name}")

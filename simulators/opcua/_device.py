@@ -202,16 +202,16 @@ class OpcUaDevice:
         try:
             async with aclosing(paced(self._settings.speed)) as steps:
                 async for seconds in steps:
-                    if not self._faults.keys() & {"off", "restart"}:
+                    self._ticks += 1
+                    if not self._faults.keys() & {"off", "restart"}:  # a device without power samples nothing
                         self._model.advance(seconds)
-                    await self._show()
+                        await self._show()
         except Exception:
             _log.exception("the process of %s ended; its values stand still", self.id)
             raise
 
     async def _show(self) -> None:
         """Write what changed since the last step, then fire the events."""
-        self._ticks += 1
         slow = self._ticks % _SLOW_TICKS == 0
         for point in self._points:
             if slow or not point.slow:

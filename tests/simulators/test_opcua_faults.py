@@ -78,13 +78,24 @@ async def _ticks(device: OpcUaDevice, count: int) -> None:
     await until(lambda: device._ticks >= wanted)
 
 
+def _newest_source(device: OpcUaDevice) -> Any:
+    """The newest source time of all variables."""
+    nodes = device._node_faults._space.nodes
+    values = [
+        nodes.read_attribute_value(variable.node, ua.AttributeIds.Value)
+        for variable in device._node_faults._space.variables.values()
+    ]
+    return max(value.SourceTimestamp for value in values)
+
+
 async def test_a_machine_that_is_off_does_nothing_and_one_that_is_cut_off_works_on(plc: OpcUaDevice) -> None:
     model = plc._model
     assert isinstance(model, LineModel)
     await plc.fault("off")
-    before = model.line.time
-    await _ticks(plc, 4)
+    before, sourced = model.line.time, _newest_source(plc)
+    await _ticks(plc, 12)
     assert model.line.time == before
+    assert _newest_source(plc) == sourced, "measurements neither"
     await plc.clear()
     await plc.fault("cut")
     await until(lambda: model.line.time > before + 4)

@@ -62,16 +62,16 @@ def test_anchors_are_those_of_headings(tmp_path: Path) -> None:
 def test_nothing_of_one_machine_or_registry(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for what in (
-        r"/work/",
-        r"/root/",
+        r"/wor[k]/",
+        r"/roo[t]/",
         r"/home/\w",
-        r"pypi\.org",
-        r"npmjs",
-        r"pythonhosted",
-        r"deb\.debian\.org",
+        r"py[p]i\.org",
+        r"npm[j]s",
+        r"python[h]osted",
+        r"deb\.debia[n]\.org",
         r"docker\.io",
         r"ghcr\.io",
-        r"TODO",
+        r"TOD[O]",
     ):
         assert not re.search(what, text), what
 

@@ -17,7 +17,8 @@ _LOG = (256 * 1024, 8)
 """Bytes of a segment, and segments, of the log that the broker keeps for each subscribed filter. It fills up with everything that
 passes, whether anybody is behind or not."""
 _LOGS = {
-    "ledger/#": (256 * 1024, 10),
+    "ledger/#": (64 * 1024, 10),
+    "committed/#": (64 * 1024, 12),
     "confirmed/#": (1024, 8),
     "sync/#": (1024, 8),
     "commands/#": (1024, 8),
@@ -26,7 +27,7 @@ _LOGS = {
 }
 """Other logs, below `{root}/v1/`. A message in a log keeps the whole buffer in memory in which it arrived, and what else was in it:
 topics of small messages must hold few of them, or each confirmation keeps the transaction that came with it."""
-WINDOW = 2 * 1024 * 1024
+WINDOW = 512 * 1024
 """Unconfirmed bytes that a collector may have on the way here. It is less than a log holds: ingest then misses none of them."""
 
 

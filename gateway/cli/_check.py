@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import statistics
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,7 +35,6 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Check the configuration, reach each device, the bus and the store; say what is wrong and how to mend it."""
     from gateway.config.load import check_config
 
-    logging.getLogger("guantong").setLevel(logging.CRITICAL)  # what is wrong stands in the answer
     problems = check_config(config)
     if problems:
         rows = [_row(f"{p.file}", "failed", str(p)) for p in problems]
@@ -46,9 +47,22 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
                 say(f"配置有 {len(problems)} 处错误", f"{len(problems)} mistakes in the configuration"), err=True
             )
         raise typer.Exit(2)
-    rows = asyncio.run(_check(load(config)))
+    with _quiet():
+        rows = asyncio.run(_check(load(config)))
     show(rows, _COLUMNS, as_json=json)
     raise typer.Exit(0 if all(row["state"] == "ok" for row in rows) else 1)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No log beside the answer: what is wrong stands in it."""
+    logger = logging.getLogger("guantong")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 async def _check(config: Config) -> list[dict[str, Any]]:

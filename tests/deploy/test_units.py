@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.files import DEPLOY, ROOT
+from tests.servers.needs import require
 from tests.servers.processes import HOST, free_port
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
@@ -55,9 +55,7 @@ def test_a_unit_is_confined(unit: Path) -> None:
 
 
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        pytest.skip("systemd-analyze is not installed; install it with: apt-get install systemd")
+    program = str(require("systemd-analyze"))
     for unit in UNITS:
         # the one thing that this machine cannot have is the installed program
         text = unit.read_text(encoding="utf-8").replace("/opt/guantong/bin/guantong", "/bin/true")

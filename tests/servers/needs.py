@@ -20,6 +20,7 @@ PACKAGES = {
     "pkg-config": "pkg-config",
     "postgres": "postgresql",
     "runuser": "util-linux",
+    "systemd-analyze": "systemd",
 }
 """Debian 12's package of each program that a test may ask for."""
 

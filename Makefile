@@ -10,6 +10,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
+# Most tests wait for servers and clocks, so that three workers fill two cores without getting into each other's way.
+WORKERS ?= 3
 SHORT ?=
 export SHORT
 
@@ -29,7 +31,7 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z%-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@printf '\nVariables: PYTHON=%s  ARGS= (to guantong demo)  PYTEST_ARGS= (to pytest)  SHORT=1 (short benchmarks)\n' '$(PYTHON)'
+	@printf '\nVariables: PYTHON=%s  ARGS= (to guantong demo)  PYTEST_ARGS= (to pytest)  WORKERS=3 (of pytest)  SHORT=1 (short benchmarks)\n' '$(PYTHON)'
 
 .PHONY: demo
 demo: $(STAMPS)/runtime ## Install and run the simulated workshop with the gateway, in the foreground
@@ -41,7 +43,7 @@ install: $(STAMPS)/runtime ## Create .venv and install the pinned requirements a
 ##@ Develop
 .PHONY: test
 test: test-needs ## Install what the tests need and run them
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-needs
 test-needs: $(STAMPS)/dev programs $(NPM)/node_modules/.stamp $(PAGE_NPM)/node_modules/.stamp ## Install what the tests need: packages, programs, foreign servers

@@ -13,8 +13,9 @@ living link a `DeviceState`; only the loss of the link is an exception.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -25,13 +26,25 @@ from schemas.profile import EventClause
 
 
 class AdapterError(Exception):
-    """Base of what crosses the contract. `reason` is a short stable word, `fix_en`/`fix_zh` say what a person can do."""
+    """Base of what crosses the contract. `reason` is a short stable word, `fix_en`/`fix_zh` say what a person can do.
 
-    def __init__(self, message: str, *, reason: str, fix_en: str = "", fix_zh: str = "") -> None:
+    `details` holds what a program may want to show or use by itself, e.g. `fingerprint` and `command`; never a secret.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        fix_en: str = "",
+        fix_zh: str = "",
+        details: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.fix_en = fix_en
         self.fix_zh = fix_zh
+        self.details: Mapping[str, str] = details or {}
 
 
 class TransientError(AdapterError):
@@ -45,7 +58,24 @@ class TransientError(AdapterError):
 
 
 class AuthError(AdapterError):
-    """The device refuses who we are: stop hammering, ask a person (the host tries again seldom)."""
+    """The device refuses who we are, or we whom it shows itself to be: stop hammering, ask a person (the host tries again seldom).
+
+    `cured` may be asked every few seconds: true once a person has done something about it, so that the host need not wait any
+    longer. It is cheap and touches no network.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        fix_en: str = "",
+        fix_zh: str = "",
+        details: Mapping[str, str] | None = None,
+        cured: Callable[[], bool] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, fix_en=fix_en, fix_zh=fix_zh, details=details)
+        self.cured = cured
 
 
 class ConfigError(AdapterError):
@@ -133,6 +163,11 @@ class LinkSpec:
     devices: tuple[DeviceSpec, ...]
     clock: Clock = field(default_factory=SystemClock)
     writes: bool = False
+    gateway: str = "guantong"
+    """Id of the gateway, by which it names itself to devices."""
+    pki: Path | None = None
+    """Folder of the gateway's own certificate and of those that it trusts, one for all links; None: the host keeps none, and what
+    needs one is a ConfigError."""
 
 
 # ---------------------------------------------------------------------------------------------------- what it gives back

@@ -20,6 +20,8 @@ SLOW_LONGEST: Final = 3600.0
 STEADY: Final = 30.0
 """Seconds that a child must have been up for its next outage to begin with the first pause again."""
 _JITTER: Final = 0.25
+LOOK: Final = 3.0
+"""Seconds between two looks whether the cause of a trouble was removed."""
 
 Retry = Literal["soon", "seldom", "never"]
 Sleep = Callable[[float], Awaitable[Any]]
@@ -35,6 +37,8 @@ class Trouble:
     fix_zh: str = ""
     retry: Retry = "soon"
     after: float | None = None
+    cured: Callable[[], bool] | None = None
+    """Asked every few seconds of a long pause: true ends it, since a person has done something about it."""
     bug: bool = False
     """Nobody expected this: it is logged with its traceback, and the state is failed while it is tried again."""
 
@@ -187,7 +191,14 @@ class Supervised:
         if trouble.retry == "never":
             await asyncio.Event().wait()  # until it is cancelled: only another configuration helps
         pause = (self._seldom if trouble.retry == "seldom" else self._soon).pause()
-        await self._sleep(max(pause, trouble.after or 0.0))
+        pause = max(pause, trouble.after or 0.0)
+        while trouble.cured is not None and pause > LOOK:
+            await self._sleep(LOOK)
+            pause -= LOOK
+            if trouble.cured():
+                self._seldom.reset()
+                return
+        await self._sleep(pause)
 
     def _set(self, condition: Condition) -> None:
         before = self.condition

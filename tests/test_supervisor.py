@@ -129,6 +129,32 @@ async def test_what_the_child_asks_for_is_waited_at_least(time: VirtualTime) -> 
         assert time.slept == [30.0]
 
 
+async def test_a_trouble_that_a_person_has_removed_is_not_waited_out(time: VirtualTime) -> None:
+    child = Child(time)
+    removed: list[bool] = []
+    child.troubles["locked"] = Trouble("locked", "locked", retry="seldom", cured=lambda: bool(removed))
+    child.lives = [WeatherError("locked")]
+    async with child.running():
+        await time.advance(30)
+        assert child.state() == "failed"
+        removed.append(True)
+        await time.advance(3)
+        assert child.state() == "ok"
+    assert sum(time.slept) == 33
+
+
+async def test_a_trouble_that_stays_is_waited_out_in_full(time: VirtualTime) -> None:
+    child = Child(time)
+    child.troubles["locked"] = Trouble("locked", "locked", retry="seldom", cured=lambda: False)
+    child.lives = [WeatherError("locked")]
+    async with child.running():
+        await time.advance(59.5)
+        assert child.state() == "failed"
+        await time.advance(1)
+        assert child.state() == "ok"
+    assert sum(time.slept) == 60
+
+
 async def test_seldom_is_a_minute_at_first_and_an_hour_at_last(time: VirtualTime) -> None:
     child = Child(time)
     child.troubles["locked"] = Trouble("locked", "locked", retry="seldom")

@@ -436,7 +436,7 @@ def _judge(error: Exception) -> Trouble | None:
     if isinstance(error, TransientError):
         return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, after=error.retry_after)
     if isinstance(error, AuthError):
-        return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, retry="seldom")
+        return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, retry="seldom", cured=error.cured)
     if isinstance(error, AdapterError):
         return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, retry="never")
     return Trouble("adapter_failed", f"{type(error).__name__}: {error}", _FIX_EN, _FIX_ZH, bug=True)

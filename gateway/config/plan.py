@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -12,6 +14,9 @@ from adapters.contract import Adapter, Clock, ConfigError, DeviceSpec, LinkSpec,
 from gateway.config.models import ClockSettings, GatewaySettings
 from schemas.model import Asset, Signal, Text
 from schemas.profile import Anchor, EventClause, ModbusAddress, OpcUaAddress
+
+PKI: Final = "pki"
+"""Folder in `data_dir` of the gateway's own certificate and of those that it trusts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ class PlannedLink:
     settings: BaseModel | None
     devices: tuple[PlannedDevice, ...]
     broken: ConfigError | None = None
+    gateway: str = "guantong"
+    pki: Path | None = None
 
     def spec(self, clock: Clock | None = None, *, writes: bool = False) -> LinkSpec:
         """What the adapter is given. Raises the `broken` error of a link without one."""
@@ -87,7 +94,7 @@ class PlannedLink:
             )
             for device in self.devices
         )
-        return LinkSpec(self.id, self.settings, devices, clock or SystemClock(), writes)
+        return LinkSpec(self.id, self.settings, devices, clock or SystemClock(), writes, self.gateway, self.pki)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from adapters import registry
 from adapters.contract import Adapter, ConfigError
 from gateway.config._check import path_of
 from gateway.config.models import Config, DeviceSettings, LinkSettings, SignalOverride
-from gateway.config.plan import Plan, PlannedDevice, PlannedLink, PlannedSignal, address_text
+from gateway.config.plan import PKI, Plan, PlannedDevice, PlannedLink, PlannedSignal, address_text
 from gateway.config.secrets import settings_with_secrets
 from schemas import units
 from schemas.documents import Document, DocumentError, Place, Problem, check_part, nearest, validate
@@ -119,7 +119,10 @@ class _Resolver:
                 point += len(planned.signals)
         if settings is None:
             return None
-        return PlannedLink(link.id, link.adapter, adapter, settings, tuple(devices))
+        pki = self._config.data_dir / PKI
+        return PlannedLink(
+            link.id, link.adapter, adapter, settings, tuple(devices), gateway=self._config.gateway.id, pki=pki
+        )
 
     def _settings(self, model: type[BaseModel], data: dict[str, Any], place: Place) -> BaseModel | None:
         document = self._config.document

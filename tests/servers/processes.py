@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import os
 import random
 import signal
 import socket
@@ -18,8 +19,11 @@ from tests.servers.waiting import eventually
 
 HOST = "127.0.0.1"
 
-_FIRST_PORT, _LAST_PORT = 20_000, 32_000
-"""Below Linux's ephemeral range (32768 to 60999): no outgoing connection can take the port of a stopped server."""
+_PORTS = 1_500
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_FIRST_PORT = 20_000 + _WORKER * _PORTS
+"""Below Linux's ephemeral range (32768 to 60999): no outgoing connection can take the port of a stopped server. Each of the workers
+that share the suite has ports of its own."""
 
 _running: dict[int, ChildProcess] = {}
 _handed_out: set[int] = set()
@@ -28,7 +32,7 @@ _handed_out: set[int] = set()
 def free_port() -> int:
     """A TCP port of 127.0.0.1 on which nothing listens and which was not handed out before in this run."""
     for _ in range(1_000):
-        port = random.randint(_FIRST_PORT, _LAST_PORT)
+        port = random.randrange(_FIRST_PORT, _FIRST_PORT + _PORTS)
         if port in _handed_out:
             continue
         with socket.socket() as probe:
@@ -38,7 +42,7 @@ def free_port() -> int:
                 continue
         _handed_out.add(port)
         return port
-    raise RuntimeError(f"no free TCP port between {_FIRST_PORT} and {_LAST_PORT}")
+    raise RuntimeError(f"no free TCP port from {_FIRST_PORT} on")
 
 
 def accepts(port: int, host: str = HOST) -> bool:

@@ -173,6 +173,7 @@ for _name in (
     "_check",
     "_discover",
     "_doctor",
+    "_explain",
     "_keys",
     "_ledger",
     "_live",

@@ -32,12 +32,17 @@ _TEXT_FORMAT: Final = "@"
 _TEXTUAL: Final = frozenset(
     {"id", "signal", "text", "code", "node", "path", "enum", "pairs", "sentinels", "bits", "resets", "register"}
 )
+NOTES: Final = Column("notes", "备注", "notes", "text", width=60)
+"""What whoever edits the table should know of a row. Written behind the other columns where a row has it; import leaves it aside."""
 Rows = tuple[Sequence[Values], Sequence[Values]]
 """The rows of 设备 and of 点位."""
 
 
 def write(rows: Rows, form: Form, language: str = "zh") -> bytes:
-    """A table with these rows: a workbook, or CSV in UTF-8 (with a byte order mark, for Excel) or GBK (GB 18030)."""
+    """A table with these rows: a workbook, or CSV in UTF-8 (with a byte order mark, for Excel) or GBK (GB 18030).
+
+    Besides the columns of the sheets a row may hold `notes` (text), which no import reads.
+    """
     if form == "xlsx":
         return _workbook(rows, language)
     devices = {values["device"]: values for values in rows[0]}
@@ -53,10 +58,15 @@ def write(rows: Rows, form: Form, language: str = "zh") -> bytes:
             combined.append({**(devices.get(name, {}) if name not in told else {}), **point})
             told.add(name)
     used = [c for c in COMBINED if not combined or c.key in _CSV_ALWAYS or any(c.key in row for row in combined)]
+    used += _noted(combined)
     writer.writerow([column.heading(language) for column in used])
     for row in combined:
         writer.writerow([_csv_text(_written(column, row.get(column.key), language)) for column in used])
     return out.getvalue().encode("gb18030" if form == "csv-gbk" else "utf-8-sig")
+
+
+def _noted(rows: Sequence[Values]) -> list[Column]:
+    return [NOTES] if any(NOTES.key in row for row in rows) else []
 
 
 _CSV_ALWAYS: Final = frozenset({"device", "protocol", "host", "name", "unit"})
@@ -113,7 +123,8 @@ def _workbook(rows: Rows, language: str) -> bytes:
 def _sheet(workbook: Any, sheet: Sheet, rows: Sequence[Values], language: str) -> None:
     page = workbook.create_sheet(sheet.title(language))
     last = max(2_000, len(rows) + 500)
-    for number, column in enumerate(sheet.columns, 1):
+    columns = (*sheet.columns, *_noted(rows))
+    for number, column in enumerate(columns, 1):
         letter = get_column_letter(number)
         head = page.cell(1, number, column.heading(language))
         head.font = Font(bold=True, color="FFFFFF")
@@ -133,7 +144,7 @@ def _sheet(workbook: Any, sheet: Sheet, rows: Sequence[Values], language: str) -
     page.freeze_panes = "B2" if sheet is DEVICES else "C2"
     page.row_dimensions[1].height = 32
     for r, values in enumerate(rows, 2):
-        for c, column in enumerate(sheet.columns, 1):
+        for c, column in enumerate(columns, 1):
             value = _written(column, values.get(column.key), language)
             if value is None:
                 continue

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import os
 import pty
+import re
 import signal
 import sys
 import tty
@@ -18,6 +21,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from gateway.cli.app import app
+from gateway.points.importing import import_table
 from schemas.profile import ModbusAddress, Profile
 from simulators.modbus.framing import rtu_frame, rtu_intact
 from simulators.modbus.server import Framing, ModbusServer
@@ -285,6 +289,70 @@ async def test_explain_writes_a_profile_that_reads_the_device(tmp_path: Path) ->
     again = await guantong("explain", "modbus", place, "--output", str(file), *FAST)
     assert again.exit_code == 1
     assert "not overwritten" in again.stderr
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".csv"])
+async def test_explain_writes_a_point_table_that_imports_as_it_is(tmp_path: Path, suffix: str) -> None:
+    table, configuration = tmp_path / f"Press 7{suffix}", tmp_path / "guantong.yaml"
+    async with listening((4, small())) as place:
+        answer = await guantong(
+            "explain", "modbus", place, "--unit", "4", "--registers", "holding:0-4", "--registers", "holding:8", "--for", "1.5", "--period",
+            "0.03", "--output", str(table), *FAST,
+        )  # fmt: skip
+        assert answer.exit_code == 0, answer.output
+        taken = import_table(table)
+        assert taken.notices == []
+        stored = await guantong("points", "import", str(table), "--output", str(configuration))
+        assert stored.exit_code == 0, stored.output
+    (link,) = taken.links
+    (device,) = link["devices"]
+    assert (device["id"], device["settings"]["unit"]) == ("press-7", 4)
+    assert f"{link['settings']['host']}:{link['settings']['port']}" == place
+    signals = {one["name"]: one for one in device["signals"]}
+    voltage = signals["r0_voltage"]
+    assert voltage["address"] == {"table": "holding", "address": 0, "type": "float32", "order": "CDAB"}
+    assert voltage["description"] == {"zh": "电压? ×1 V", "en": "voltage? ×1 V"}
+    temperature = signals["r4_temperature"]
+    assert (temperature["type"], temperature["scale"], temperature["unit"]) == ("float64", 0.1, "Cel")
+    assert signals["r2_counter"]["address"]["type"] == "uint32"
+    assert signals["r8"]["address"]["type"] == "uint16"
+
+
+async def test_the_table_says_how_sure_it_is_and_what_else_it_might_be(tmp_path: Path) -> None:
+    table = tmp_path / "meter.csv"
+    async with listening((1, small())) as place:
+        answer = await guantong(
+            "explain", "modbus", place, "--registers", "holding:0-4", "--for", "1.5", "--period", "0.03", "-o", str(table), *FAST
+        )  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    rows = {row["signal"]: row["notes"] for row in csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig")))}
+    assert re.match(r"\d\d% sure: changes smoothly, a plausible magnitude\. Raw value 2[23]\d\.\d", rows["r0_voltage"])
+    assert "Otherwise: " in rows["r0_voltage"]
+    assert "int16 ABCD = " in rows["r4_temperature"] or "uint16 ABCD = " in rows["r4_temperature"]
+
+
+async def test_discover_writes_what_can_be_read_as_a_table_and_names_the_next_command(tmp_path: Path) -> None:
+    table = tmp_path / "found.csv"
+    async with listening((3, small())) as place:
+        answer = await guantong(
+            "discover", "modbus", place, "--units", "3", "--tables", "holding", "--step", "0", "-o", str(table), *FAST
+        )  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    assert f"guantong explain modbus {place} --unit 3 --registers holding:0-4 --registers holding:8-8" in answer.stderr
+    (device,) = import_table(table).links[0]["devices"]
+    assert [one["name"] for one in device["signals"]] == ["r0", "r1", "r2", "r3", "r4", "r8"]
+
+
+async def test_what_cannot_be_written_is_told_before_the_first_request(tmp_path: Path) -> None:
+    unit = Counting()
+    (tmp_path / "there.xlsx").touch()
+    async with listening((1, unit)) as place:
+        other = await guantong("explain", "modbus", place, "-o", str(tmp_path / "points.txt"), *FAST)
+        there = await guantong("discover", "modbus", place, "-o", str(tmp_path / "there.xlsx"), *FAST)
+    assert (other.exit_code, there.exit_code) == (2, 1)
+    assert ".xlsx, .csv, .yaml" in other.stderr
+    assert "not overwritten" in there.stderr
+    assert unit.asked == 0
 
 
 async def test_explain_searches_when_it_is_not_told_where() -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from schemas.bilingual import Bilingual, chinese, of_error
 from schemas.model import ID_PATTERN, Text
 
 _SECRET = re.compile(r"password|secret|token|passphrase|api_key", re.IGNORECASE)
@@ -19,7 +20,7 @@ _SECRET = re.compile(r"password|secret|token|passphrase|api_key", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One mistake: `place` below the part that was checked, and the words for it."""
+    """One mistake: `place` below the part that was checked, and the words for it (`schemas.bilingual.Bilingual` where they are words)."""
 
     place: tuple[str | int, ...]
     found: str
@@ -60,18 +61,20 @@ def only_follows(detail: ErrorDetails) -> bool:
 def shown(value: Any, place: Sequence[str | int] = ()) -> str:
     """A value as a message may show it: short, and never a secret."""
     if any(isinstance(part, str) and _SECRET.search(part) for part in place):
-        return "a value that is not shown here"
+        return Bilingual("a value that is not shown here", "（此处不显示的值）")
     match value:
         case None:
-            return "nothing"
+            return Bilingual("nothing", "空值")
         case bool():
             return "true" if value else "false"
         case dict():
-            return "a mapping" if value else "an empty mapping"
+            return Bilingual("a mapping", "键值映射") if value else Bilingual("an empty mapping", "空的键值映射")
         case list() | tuple():
             if len(value) <= 4 and all(isinstance(v, int | float) for v in value):
                 return str(list(value))
-            return f"a list of {len(value)}" if value else "an empty list"
+            if not value:
+                return Bilingual("an empty list", "空列表")
+            return Bilingual(f"a list of {len(value)}", f"{len(value)} 项的列表")
         case str():
             return repr(value if len(value) <= 60 else value[:57] + "…")
         case _:
@@ -155,8 +158,12 @@ def _unknown_key(detail: ErrorDetails, model: type[BaseModel], data: Any) -> Exp
     place, candidates = real_place(model, data, above)
     names = [name for m in _models(candidates) for name in m.model_fields]
     near = nearest(key, names)
-    expected = "one of the keys " + ", ".join(names) if names else "no such key"
-    return Explained((*place, key), f"the unknown key {str(key)!r}", expected, near)
+    listed = ", ".join(names)
+    among = Bilingual(f"one of the keys {listed}", f"以下键之一：{listed}")
+    expected = among if names else Bilingual("no such key", "没有这个键")
+    return Explained(
+        (*place, key), Bilingual(f"the unknown key {str(key)!r}", f"未知的键 {str(key)!r}"), expected, near
+    )
 
 
 def nearest(word: object, valid: Iterable[object]) -> str:
@@ -173,23 +180,23 @@ def nearest(word: object, valid: Iterable[object]) -> str:
 
 
 _LIMITS = {
-    "greater_than": ("more than", "gt"),
-    "greater_than_equal": ("at least", "ge"),
-    "less_than": ("less than", "lt"),
-    "less_than_equal": ("at most", "le"),
+    "greater_than": (Bilingual("more than", "大于"), "gt"),
+    "greater_than_equal": (Bilingual("at least", "不小于"), "ge"),
+    "less_than": (Bilingual("less than", "小于"), "lt"),
+    "less_than_equal": (Bilingual("at most", "不大于"), "le"),
 }
 _PLAIN = {
-    "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
-    "decimal": "a number",
-    "string": "a text",
-    "list": "a list",
-    "tuple": "a list",
-    "dict": "a mapping of keys to values",
-    "path": "a path",
-    "none": "nothing",
-    "finite": "a finite number",
+    "bool": Bilingual("true or false", "true 或 false（布尔值）"),
+    "int": Bilingual("a whole number", "整数"),
+    "float": Bilingual("a number", "数字"),
+    "decimal": Bilingual("a number", "数字"),
+    "string": Bilingual("a text", "文本"),
+    "list": Bilingual("a list", "列表"),
+    "tuple": Bilingual("a list", "列表"),
+    "dict": Bilingual("a mapping of keys to values", "键值映射"),
+    "path": Bilingual("a path", "路径"),
+    "none": Bilingual("nothing", "空值"),
+    "finite": Bilingual("a finite number", "有限的数字"),
 }
 
 
@@ -202,67 +209,96 @@ def _explain(detail: ErrorDetails, model: type[BaseModel], data: Any) -> Explain
         return _missing(place, candidates)
     if kind in ("literal_error", "enum"):
         choices = [str(c) for t in candidates for c in get_args(t) if get_origin(t) is Literal]
-        return Explained(place, found, "one of " + ", ".join(choices), nearest(value, choices))
+        return Explained(place, found, _one_of(choices), nearest(value, choices))
     if kind in _LIMITS:
         word, key = _LIMITS[kind]
         written = data_at(data, place)
+        limit = _number(context[key])
         return Explained(
-            place, found if written is None else shown(written, place), f"a value of {word} {_number(context[key])}"
+            place,
+            found if written is None else shown(written, place),
+            Bilingual(f"a value of {word} {limit}", f"{chinese(word)} {limit} 的值"),
         )
     if kind == "string_pattern_mismatch":
         if context.get("pattern") == ID_PATTERN:
             near = re.sub(r"[^a-z0-9_-]+", "-", str(value).strip().lower()).strip("-_")
             near = near if re.fullmatch(ID_PATTERN, near) else ""
-            return Explained(place, found, "an id: lower-case letters, digits, - and _, at most 63", near)
-        return Explained(place, found, f"a text that matches {context.get('pattern')}")
+            expected = Bilingual(
+                "an id: lower-case letters, digits, - and _, at most 63", "标识：小写字母、数字、- 和 _，最多 63 个字符"
+            )
+            return Explained(place, found, expected, near)
+        pattern = context.get("pattern")
+        return Explained(place, found, Bilingual(f"a text that matches {pattern}", f"符合 {pattern} 的文本"))
     if kind in ("value_error", "assertion_error"):
-        return _own_message(place, value, detail["msg"])
+        raised = context.get("error")
+        said = of_error(raised) if isinstance(raised, BaseException) else detail["msg"]
+        return _own_message(place, value, said)
     if kind in ("too_short", "too_long", "string_too_short", "string_too_long"):
         low, high = context.get("min_length"), context.get("max_length")
-        return Explained(place, found, f"at least {low}" if low is not None else f"at most {high}")
+        least, most = Bilingual(f"at least {low}", f"至少 {low} 个"), Bilingual(f"at most {high}", f"最多 {high} 个")
+        return Explained(place, found, least if low is not None else most)
     if kind in ("model_type", "model_attributes_type", "dataclass_type"):
-        expected = _shape(candidates)
-        return Explained(place, found, expected)
+        return Explained(place, found, _shape(candidates))
     if kind == "string_type" and isinstance(value, int | float | bool):
-        return Explained(place, found, "a text", fix="Put it between quotes.")
+        return Explained(place, found, _PLAIN["string"], fix=Bilingual("Put it between quotes.", "请加上引号。"))
     family = kind.split("_", 1)[0]
     if family in _PLAIN:
         return Explained(place, found, _PLAIN[family])
-    return Explained(place, found, detail["msg"].removeprefix("Input should be ").strip())
+    words = detail["msg"].removeprefix("Input should be ").strip()
+    return Explained(place, found, Bilingual(words, f"有效的值（{words}）"))
 
 
 def _missing(place: tuple[str | int, ...], candidates: Sequence[Any]) -> Explained:
     key = place[-1] if place else ""
     above, shape = place[:-1], _shape(candidates)
-    return Explained((*above, key), "", f"the key {key!r}, which is missing", fix=f"Add `{key}:` with {shape}.")
+    return Explained(
+        (*above, key),
+        "",
+        Bilingual(f"the key {key!r}, which is missing", f"缺少的键 {key!r}"),
+        fix=Bilingual(f"Add `{key}:` with {shape}.", f"请添加 `{key}:`，值为{chinese(shape)}。"),
+    )
 
 
 def _shape(candidates: Sequence[Any]) -> str:
     """What has to stand at a place, in words."""
     if Text in candidates:
-        return "a text, or {zh: …, en: …}"
+        return Bilingual("a text, or {zh: …, en: …}", "文本，或 {zh: …, en: …}")
     models = _models(candidates)
     if models:
         names = list(models[0].model_fields)
-        return "a mapping with the keys " + ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
+        listed = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
+        return Bilingual(f"a mapping with the keys {listed}", f"含以下键的映射：{listed}")
     for candidate in candidates:
         if get_origin(candidate) is Literal:
-            return "one of " + ", ".join(str(a) for a in get_args(candidate))
+            return _one_of([str(a) for a in get_args(candidate)])
         origin = get_origin(candidate) or candidate
         for plain, words in (
             (bool, "bool"), (int, "int"), (float, "float"), (str, "string"), (tuple, "list"), (list, "list"), (dict, "dict"),
         ):  # fmt: skip
             if origin is plain:
                 return _PLAIN[words]
-    return "a value"
+    return Bilingual("a value", "一个值")
+
+
+def _one_of(choices: Sequence[str]) -> str:
+    listed = ", ".join(choices)
+    return Bilingual(f"one of {listed}", f"以下之一：{listed}")
 
 
 def _own_message(place: tuple[str | int, ...], value: Any, message: str) -> Explained:
     """A message of our own validators: it says what was found and what to write."""
-    text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    text = message if isinstance(message, Bilingual) else message.removeprefix("Assertion failed, ")
     # Our validators speak to the author already; a secret that stands in clear is never repeated.
     found = shown(value, place) if not isinstance(value, dict | list | tuple) and repr(value) not in text else ""
-    return Explained(place, found, "", fix=text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."))
+    return Explained(place, found, "", fix=sentence(text))
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence: a capital letter at its beginning, a full stop at its end."""
+    told = text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    if isinstance(text, Bilingual):
+        return Bilingual(told, text.zh + ("" if text.zh.endswith("。") else "。"))
+    return told
 
 
 def _number(value: Any) -> str:

@@ -18,6 +18,7 @@ import ucumvert
 from lark import Token, Tree
 from ucumvert.xml_util import UcumUnitDefinition, get_base_units, get_units_with_full_definition
 
+from schemas.bilingual import Bilingual
 from schemas.units import Unit, table
 
 Powers = tuple[tuple[str, int], ...]
@@ -48,14 +49,30 @@ def evaluate(code: str) -> Meaning:
     """What a UCUM code means. Raises NotUcum with the reason if it means nothing."""
     stripped, tags = split_annotations(code)
     if _DECIMAL.search(stripped):
-        raise NotUcum("UCUM has no decimal fractions, 2.5 is two times five: write 25.10*-1")
+        raise NotUcum(
+            Bilingual(
+                "UCUM has no decimal fractions, 2.5 is two times five: write 25.10*-1",
+                "UCUM 没有小数，2.5 表示 2 乘 5：请写 25.10*-1",
+            )
+        )
     value = _evaluate(_parse(stripped))
     alone = len(value.atoms) == 1 and value.atoms[0][1] == 1
     for name, _ in value.atoms:
         if name in _ZERO_POINTS and not alone:
-            raise NotUcum(f"{name} has a zero point and can be no part of a product: write K for a difference")
+            raise NotUcum(
+                Bilingual(
+                    f"{name} has a zero point and can be no part of a product: write K for a difference",
+                    f"{name} 有零点，不能作为乘积的一部分：表示温差请写 K",
+                )
+            )
         if name.startswith(_LEVEL) and not alone:
-            raise NotUcum(f"{name.removeprefix(_LEVEL)} is no multiple of a unit and can be no part of a product")
+            level = name.removeprefix(_LEVEL)
+            raise NotUcum(
+                Bilingual(
+                    f"{level} is no multiple of a unit and can be no part of a product",
+                    f"{level} 不是单位的倍数，不能作为乘积的一部分",
+                )
+            )
     dimensions = _powers(value.dimensions)
     grams = dict(dimensions).get("g", 0)  # UCUM's base unit of mass, the coherent one is the kilogram
     offset = _ZERO_POINTS.get(value.atoms[0][0], Fraction(0)) if alone else Fraction(0)
@@ -129,13 +146,18 @@ def split_annotations(code: str) -> tuple[str, Powers]:
             end = code.find("}", position)
             text = code[position + 1 : end]
             if end < 0 or not text or not all("!" <= letter <= "~" and letter != "{" for letter in text):
-                raise NotUcum("an annotation is printable ASCII without blanks between { and }")
+                raise NotUcum(
+                    Bilingual(
+                        "an annotation is printable ASCII without blanks between { and }",
+                        "注释是 { 与 } 之间不含空格的可打印 ASCII",
+                    )
+                )
             if not out or out[-1] in "./(":
                 out.append("1")
             tags.append((text, sign * (outer[-1] if outer else 1)))
             position = end
         elif char == "}":
-            raise NotUcum("there is a } without its {")
+            raise NotUcum(Bilingual("there is a } without its {", "} 缺少对应的 {"))
         else:
             if char in "./":
                 sign = -1 if char == "/" else 1

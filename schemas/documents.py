@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from schemas._explain import explain, nearest
+from schemas.bilingual import Bilingual, chinese, spoken
 
 M = TypeVar("M", bound=BaseModel)
 Place = Sequence[str | int]
@@ -23,11 +24,15 @@ Place = Sequence[str | int]
 MAX_BYTES = 16 * 1024 * 1024
 """A configuration file is never larger; what is, is a wrong file."""
 MAX_DEPTH = 64
+NO_SUCH_FILE = Bilingual("no such file", "文件不存在")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a document: where it is, what was found, what is expected, the nearest valid thing, and what to do."""
+    """One mistake in a document: where it is, what was found, what is expected, the nearest valid thing, and what to do.
+
+    `found`, `expected` and `fix` are `schemas.bilingual.Bilingual` where they are words; `str(problem)` is the English of the whole.
+    """
 
     file: str
     path: str
@@ -37,9 +42,17 @@ class Problem:
     nearest: str = ""
     fix: str = ""
 
-    def __str__(self) -> str:
-        where = self.file if self.line is None else f"{self.file}:{self.line}"
+    def text(self, language: str) -> str:
+        """The whole in `language`: zh, or English for any other."""
+        where = spoken(self.file, language)
+        if self.line is not None:
+            where = f"{where}:{self.line}"
         text = "".join(f"{part}: " for part in (where, self.path) if part)
+        if language == "zh":
+            said = [f"发现 {chinese(self.found)}"] if self.found else []
+            said += [f"应为 {chinese(self.expected)}"] if self.expected else []
+            text += "，".join(said) + ("。" if said else "")
+            return (text + (f"是否指 {self.nearest}？" if self.nearest else "") + chinese(self.fix)).rstrip()
         said = [f"found {self.found}"] if self.found else []
         said += [f"expected {self.expected}"] if self.expected else []
         if said:
@@ -48,13 +61,21 @@ class Problem:
             text += f"Did you mean {self.nearest}? "
         return (text + self.fix).rstrip()
 
+    def __str__(self) -> str:
+        return self.text("en")
+
 
 class DocumentError(Exception):
     """A document cannot be used. `problems` holds every mistake in it, in the order of the lines."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = sorted(problems, key=lambda p: (p.file, p.line or 0))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__(
+            Bilingual(
+                "\n".join(str(problem) for problem in self.problems),
+                "\n".join(problem.text("zh") for problem in self.problems),
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -139,7 +160,11 @@ class _Builder:
         if id(node) in self._built:
             return self._built[id(node)]
         if id(node) in self._open:
-            self._problem(node, place, "an alias to the part that contains it", "a document without circles")
+            self._problem(
+                node, place,
+                Bilingual("an alias to the part that contains it", "指向包含自身部分的别名"),
+                Bilingual("a document without circles", "没有循环引用的文档"),
+            )  # fmt: skip
             return None
         self._open.add(id(node))
         data: Any
@@ -168,15 +193,20 @@ class _Builder:
                 continue
             key = self.build(key_node, place) if isinstance(key_node, yaml.ScalarNode) else None
             if key is None or isinstance(key, float):
-                self._problem(key_node, place, "a key that is no text", "a key such as name:", fix="Quote the key.")
+                self._problem(
+                    key_node, place, Bilingual("a key that is no text", "不是文本的键"),
+                    Bilingual("a key such as name:", "形如 name: 的键"),
+                    fix=Bilingual("Quote the key.", "请给该键加引号。"),
+                )  # fmt: skip
                 continue
             if isinstance(key, bool):
                 key = str(key_node.value)
             if key in data:
                 first = children[key][0]
                 self._problem(
-                    key_node, (*place, key), f"the key {key!r} a second time", f"it once (first on line {first})",
-                    fix="Remove one of the two.",
+                    key_node, (*place, key), Bilingual(f"the key {key!r} a second time", f"重复的键 {key!r}"),
+                    Bilingual(f"it once (first on line {first})", f"只写一次（首次出现在第 {first} 行）"),
+                    fix=Bilingual("Remove one of the two.", "请删除其中一个。"),
                 )  # fmt: skip
                 continue
             data[key] = self.build(value_node, (*place, key))
@@ -186,7 +216,11 @@ class _Builder:
             nodes = merge_node.value if isinstance(merge_node, yaml.SequenceNode) else [merge_node]
             for source_node, source in zip(nodes, merge if isinstance(merge, list) else [merge], strict=True):
                 if not isinstance(source, dict):
-                    self._problem(source_node, place, "<< with something that is no mapping", "an alias of a mapping")
+                    self._problem(
+                        source_node, place,
+                        Bilingual("<< with something that is no mapping", "<< 之后不是键值映射"),
+                        Bilingual("an alias of a mapping", "键值映射的别名"),
+                    )  # fmt: skip
                     continue
                 for key, value in source.items():
                     if key not in data:
@@ -209,13 +243,19 @@ class _Builder:
                 case "float":
                     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         except ValueError:
-            self._problem(node, place, repr(text[:60]), f"a value of the tag {node.tag}")
+            self._problem(
+                node, place, repr(text[:60]), Bilingual(f"a value of the tag {node.tag}", f"标签 {node.tag} 的值")
+            )
             return None
         self._tag(node, place)
         return None
 
     def _tag(self, node: yaml.Node, place: tuple[str | int, ...]) -> None:
-        self._problem(node, place, f"the tag {node.tag}", "plain YAML without tags", fix="Remove the tag (!…).")
+        self._problem(
+            node, place, Bilingual(f"the tag {node.tag}", f"标签 {node.tag}"),
+            Bilingual("plain YAML without tags", "不带标签的普通 YAML"),
+            fix=Bilingual("Remove the tag (!…).", "请删除标签（!…）。"),
+        )  # fmt: skip
 
     def _problem(self, node: yaml.Node, place: Place, found: str, expected: str, fix: str = "") -> None:
         self.problems.append(Problem(self.file, path_text(place), node.start_mark.line + 1, found, expected, fix=fix))
@@ -248,7 +288,8 @@ def parse_yaml(text: str, file: str) -> Document:
     except yaml.YAMLError as error:
         raise DocumentError([_syntax_problem(error, text, file)]) from None
     if too_deep is not None:
-        raise DocumentError([Problem(file, "", too_deep, f"more than {MAX_DEPTH} levels", "a few levels of nesting")])
+        found = Bilingual(f"more than {MAX_DEPTH} levels", f"超过 {MAX_DEPTH} 层嵌套")
+        raise DocumentError([Problem(file, "", too_deep, found, Bilingual("a few levels of nesting", "几层嵌套"))])
     if node is None:
         return Document(file, {})
     builder = _Builder(file)
@@ -263,22 +304,34 @@ def read_yaml(path: Path) -> Document:
     file = str(path)
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DocumentError([Problem(file, "", None, "a file of more than 16 MB", "a YAML file written by people")])
+            found = Bilingual("a file of more than 16 MB", "超过 16 MB 的文件")
+            raise DocumentError(
+                [Problem(file, "", None, found, Bilingual("a YAML file written by people", "人工编写的 YAML 文件"))]
+            )
         raw = path.read_bytes()
     except FileNotFoundError:
         there = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         near = nearest(path.name, there)
-        raise DocumentError([Problem(file, "", None, "no such file", "a YAML file", near, "")]) from None
+        raise DocumentError(
+            [Problem(file, "", None, NO_SUCH_FILE, Bilingual("a YAML file", "YAML 文件"), near)]
+        ) from None
     except OSError as error:
-        problem = Problem(file, "", None, error.strerror or str(error), "a readable file", fix="Check its permissions.")
+        problem = Problem(
+            file, "", None, error.strerror or str(error), Bilingual("a readable file", "可读取的文件"),
+            fix=Bilingual("Check its permissions.", "请检查文件权限。"),
+        )  # fmt: skip
         raise DocumentError([problem]) from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         problem = Problem(
-            file, "", line, f"the byte 0x{raw[error.start]:02x}, which is not UTF-8", "a file in UTF-8",
-            fix="Save it again with the encoding UTF-8 (it may be GBK now).",
+            file, "", line,
+            Bilingual(f"the byte 0x{raw[error.start]:02x}, which is not UTF-8", f"字节 0x{raw[error.start]:02x}，不是 UTF-8"),
+            Bilingual("a file in UTF-8", "UTF-8 编码的文件"),
+            fix=Bilingual(
+                "Save it again with the encoding UTF-8 (it may be GBK now).", "请以 UTF-8 编码另存（目前可能是 GBK）。"
+            ),
         )  # fmt: skip
         raise DocumentError([problem]) from None
     return parse_yaml(text, file)
@@ -292,21 +345,31 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     source = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
     what = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
     if "\t" in source[: len(source) - len(source.lstrip())] or "'\\t'" in what:
-        fix = "Indent with spaces; a tab is not allowed here."
+        fix = Bilingual("Indent with spaces; a tab is not allowed here.", "请用空格缩进；此处不允许制表符。")
     elif re.search(r':\s+"[^"\n]*=[^"\n]*"', source) and source.count('"') > 2:
-        fix = 'Put a NodeId that contains quotes between single quotes: \'ns=3;s="DB"."T"\'.'
+        fix = Bilingual(
+            'Put a NodeId that contains quotes between single quotes: \'ns=3;s="DB"."T"\'.',
+            '含引号的 NodeId 请放在单引号内：\'ns=3;s="DB"."T"\'。',
+        )
     elif "mapping values are not allowed" in what or "expected ',' or" in what:
-        fix = "Put a text that contains ': ', a comma or a brace between quotes, and check the indentation."
+        fix = Bilingual(
+            "Put a text that contains ': ', a comma or a brace between quotes, and check the indentation.",
+            "含 ': '、逗号或花括号的文本请加引号，并检查缩进。",
+        )
     elif "@" in what or "`" in what or "%" in what:
-        fix = "Put a text that begins with @, ` or % between quotes."
+        fix = Bilingual("Put a text that begins with @, ` or % between quotes.", "以 @、` 或 % 开头的文本请加引号。")
     else:
-        fix = "Check the indentation and the quotes on this line and the one before."
+        fix = Bilingual(
+            "Check the indentation and the quotes on this line and the one before.", "请检查本行与上一行的缩进和引号。"
+        )
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return Problem(
-            file, "", line, "a control character", "printable text", fix="Delete it and type the line again."
-        )
-    return Problem(file, "", line, f"a line that is not YAML ({what})", "valid YAML", fix=fix)
+            file, "", line, Bilingual("a control character", "控制字符"), Bilingual("printable text", "可打印的文本"),
+            fix=Bilingual("Delete it and type the line again.", "请删除后重新输入该行。"),
+        )  # fmt: skip
+    found = Bilingual(f"a line that is not YAML ({what})", f"不是 YAML 的一行（{what}）")
+    return Problem(file, "", line, found, Bilingual("valid YAML", "有效的 YAML"), fix=fix)
 
 
 # -------------------------------------------------------------------------------------------------------------- checking

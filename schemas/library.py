@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from schemas.bilingual import Bilingual
 from schemas.documents import Document, DocumentError, Problem, check_part, nearest, parse_yaml, read_yaml, validate
 from schemas.profile import BUILT_IN_ADDRESSES, BUILT_IN_RULES, Profile, ProfileSignal
 
@@ -33,10 +34,15 @@ def read_profile(name_or_path: str, base: Path | None = None) -> Document:
             resource = files("schemas") / "profiles" / f"{name_or_path}.yaml"
             return parse_yaml(resource.read_text(encoding="utf-8"), f"profile {name_or_path}")
         near = nearest(name_or_path, shipped())
-        fix = "`guantong schema --profiles` lists them; a file of your own is written with its path, e.g. ./ours.yaml."
-        problem = Problem(
-            "", "", None, f"the profile {name_or_path!r}", "the name of a shipped profile or a path", near, fix
+        there = ", ".join(shipped())
+        fix = Bilingual(
+            f"Shipped are {there}; a file of your own is written with its path, e.g. ./ours.yaml.",
+            f"内置：{there}；自己的文件请写路径，如 ./ours.yaml。",
         )
+        problem = Problem(
+            "", "", None, Bilingual(f"the profile {name_or_path!r}", f"设备模板 {name_or_path!r}"),
+            Bilingual("the name of a shipped profile or a path", "内置设备模板的名称或路径"), near, fix,
+        )  # fmt: skip
         raise DocumentError([problem])
     path = Path(name_or_path)
     return read_yaml(path if path.is_absolute() or base is None else base / path)

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from schemas.bilingual import Bilingual
+
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 SIGNAL_PATTERN = r"^[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*){0,7}$"
 
@@ -25,12 +27,19 @@ _DURATION_US = {
 def parse_duration(value: Any) -> float:
     """Seconds of `500ms`, `1s`, `10min`, `2h`, `30d` or of a plain number of seconds."""
     if isinstance(value, bool):
-        raise ValueError("expected a duration such as 500ms, 1s, 10min, 2h")
+        raise ValueError(
+            Bilingual("expected a duration such as 500ms, 1s, 10min, 2h", "应为时长，如 500ms、1s、10min、2h")
+        )
     if isinstance(value, int | float):
         return float(value)
     match = _DURATION.fullmatch(str(value).strip())
     if match is None:
-        raise ValueError(f"{value!r} is not a duration: write it as 500ms, 1s, 10min, 2h or 30d")
+        raise ValueError(
+            Bilingual(
+                f"{value!r} is not a duration: write it as 500ms, 1s, 10min, 2h or 30d",
+                f"{value!r} 不是时长：请写成 500ms、1s、10min、2h 或 30d",
+            )
+        )
     return float(match[1]) * _DURATION_US[match[2]] / 1_000_000
 
 
@@ -44,8 +53,11 @@ Duration = Annotated[
 def _check_signal_name(name: str) -> str:
     if not re.fullmatch(SIGNAL_PATTERN, name) or len(name) > 120:
         raise ValueError(
-            f"{name!r} is not a signal name: lower-case letters, digits, - and _, in parts separated by /, "
-            "such as cycle/last_time",
+            Bilingual(
+                f"{name!r} is not a signal name: lower-case letters, digits, - and _, in parts separated by /, "
+                "such as cycle/last_time",
+                f"{name!r} 不是信号名：只能用小写字母、数字、- 和 _，各段以 / 分隔，如 cycle/last_time",
+            )
         )
     return name
 
@@ -121,7 +133,9 @@ class Deadband(Strict):
     @model_validator(mode="after")
     def _one(self) -> Deadband:
         if (self.absolute is None) == (self.percent is None):
-            raise ValueError("a deadband is either absolute or percent")
+            raise ValueError(
+                Bilingual("a deadband is either absolute or percent", "死区只能是 absolute 或 percent 之一")
+            )
         return self
 
 
@@ -157,13 +171,33 @@ class Signal(Strict):
     @model_validator(mode="after")
     def _coherent(self) -> Signal:
         if self.kind == "counter" and self.counter is None:
-            raise ValueError(f"signal {self.name}: kind counter needs a `counter:` section (counts: …)")
+            raise ValueError(
+                Bilingual(
+                    f"signal {self.name}: kind counter needs a `counter:` section (counts: …)",
+                    f"信号 {self.name}：kind 为 counter 时需要 `counter:` 段（counts: …）",
+                )
+            )
         if self.bit is not None and self.bits is not None:
-            raise ValueError(f"signal {self.name}: give `bit` or `bits`, not both")
+            raise ValueError(
+                Bilingual(
+                    f"signal {self.name}: give `bit` or `bits`, not both",
+                    f"信号 {self.name}：`bit` 与 `bits` 只能写一个",
+                )
+            )
         if self.deadband is not None and self.deadband.percent is not None and self.range is None:
-            raise ValueError(f"signal {self.name}: a deadband in percent needs a `range`")
+            raise ValueError(
+                Bilingual(
+                    f"signal {self.name}: a deadband in percent needs a `range`",
+                    f"信号 {self.name}：以百分比表示的死区需要 `range`",
+                )
+            )
         if self.range is not None and not self.range[0] < self.range[1]:
-            raise ValueError(f"signal {self.name}: range {list(self.range)}: the lower bound comes first")
+            raise ValueError(
+                Bilingual(
+                    f"signal {self.name}: range {list(self.range)}: the lower bound comes first",
+                    f"信号 {self.name}：range {list(self.range)}：下限应写在前面",
+                )
+            )
         return self
 
     def revision(self, address: dict[str, Any]) -> str:

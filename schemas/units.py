@@ -16,6 +16,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from schemas.bilingual import Bilingual, chinese, of_error
+
 _DATA: Final = Path(__file__).with_name("data") / "units.csv"
 
 
@@ -50,7 +52,12 @@ def resolve(text: str) -> Unit:
     """
     key = normalise(text)
     if not key:
-        raise UnitError(f"unit {text!r} is empty: leave the unit out, or write 1 for a pure number")
+        raise UnitError(
+            Bilingual(
+                f"unit {text!r} is empty: leave the unit out, or write 1 for a pure number",
+                f"单位 {text!r} 为空：请省略单位，纯数请写 1",
+            )
+        )
     _refuse_ambiguous(key, text)
     found = _lookup(key, text)
     if found is not None:
@@ -64,8 +71,12 @@ def resolve(text: str) -> Unit:
     try:
         return _ucum.derive(code)
     except _ucum.NotUcum as error:
+        why, near = of_error(error), _nearest(key)
         raise UnitError(
-            f"unit {text!r} is neither a known alias nor a valid UCUM code ({error}); {_nearest(key)}"
+            Bilingual(
+                f"unit {text!r} is neither a known alias nor a valid UCUM code ({why}); {near}",
+                f"单位 {text!r} 既不是已知写法，也不是有效的 UCUM 代码（{chinese(why)}）；{chinese(near)}",
+            )
         ) from error
 
 
@@ -76,10 +87,14 @@ def conversion(source: Unit, target: Unit) -> tuple[float, float]:
     """
     if source.quantity != target.quantity:
         pair = frozenset((source.quantity, target.quantity))
-        why = next((reason for kinds, reason in _REASONS if pair <= kinds), "nothing converts one into the other")
+        why = next((reason for kinds, reason in _REASONS if pair <= kinds), _NOTHING)
         raise UnitError(
-            f"cannot convert {source.symbol} ({source.code}, {_spoken(source.quantity)}) to {target.symbol} "
-            f"({target.code}, {_spoken(target.quantity)}): {why}"
+            Bilingual(
+                f"cannot convert {source.symbol} ({source.code}, {_spoken(source.quantity)}) to {target.symbol} "
+                f"({target.code}, {_spoken(target.quantity)}): {why}",
+                f"无法将 {source.symbol}（{source.code}，{source.name_zh}）换算为 {target.symbol}（{target.code}，{target.name_zh}）："
+                f"{chinese(why)}",
+            )
         )
     return float(source.scale / target.scale), float((source.offset - target.offset) / target.scale)
 
@@ -119,36 +134,78 @@ _AFTER: Final = str.maketrans(
 AMBIGUOUS: Final[dict[str, tuple[str, ...]]] = {
     "度": ("℃ (摄氏度)", "kWh (度电)", "deg (角度)"),
     "分": ("min (分钟)", "' (角分)"),
-    "C": ("℃ for degrees Celsius", "A.s for coulombs"),
-    "F": ("℉ for degrees Fahrenheit", "A.s/V for farads"),
-    "S": ("s for seconds", "Ohm-1 for siemens"),
-    "H": ("h for hours", "V.s/A for henrys"),
-    "T": ("t for tonnes", "V.s/m2 for teslas"),
-    "G": ("g for grams", "[g] for the acceleration of gravity", "10*-4.V.s/m2 for gauss"),
-    "k": ("K for kelvins", "the unit behind the prefix k"),
-    "M": ("m for metres", "min for minutes"),
-    "spm": ("冲次/分 for strokes of a press", "针/分 for stitches"),
-    "kg/cm2": ("kgf/cm2 for a pressure", "10*4.kg/m2 for a mass per area"),
-    "kg/mm2": ("kgf/mm2 for a pressure", "10*6.kg/m2 for a mass per area"),
+    "C": (Bilingual("℃ for degrees Celsius", "℃（摄氏度）"), Bilingual("A.s for coulombs", "A.s（库仑）")),
+    "F": (Bilingual("℉ for degrees Fahrenheit", "℉（华氏度）"), Bilingual("A.s/V for farads", "A.s/V（法拉）")),
+    "S": (Bilingual("s for seconds", "s（秒）"), Bilingual("Ohm-1 for siemens", "Ohm-1（西门子）")),
+    "H": (Bilingual("h for hours", "h（小时）"), Bilingual("V.s/A for henrys", "V.s/A（亨利）")),
+    "T": (Bilingual("t for tonnes", "t（吨）"), Bilingual("V.s/m2 for teslas", "V.s/m2（特斯拉）")),
+    "G": (
+        Bilingual("g for grams", "g（克）"),
+        Bilingual("[g] for the acceleration of gravity", "[g]（重力加速度）"),
+        Bilingual("10*-4.V.s/m2 for gauss", "10*-4.V.s/m2（高斯）"),
+    ),
+    "k": (Bilingual("K for kelvins", "K（开尔文）"), Bilingual("the unit behind the prefix k", "词头 k 之后的单位")),
+    "M": (Bilingual("m for metres", "m（米）"), Bilingual("min for minutes", "min（分钟）")),
+    "spm": (Bilingual("冲次/分 for strokes of a press", "冲次/分"), Bilingual("针/分 for stitches", "针/分")),
+    "kg/cm2": (
+        Bilingual("kgf/cm2 for a pressure", "kgf/cm2（压力）"),
+        Bilingual("10*4.kg/m2 for a mass per area", "10*4.kg/m2（单位面积质量）"),
+    ),
+    "kg/mm2": (
+        Bilingual("kgf/mm2 for a pressure", "kgf/mm2（压力）"),
+        Bilingual("10*6.kg/m2 for a mass per area", "10*6.kg/m2（单位面积质量）"),
+    ),
 }
 """Normalised texts that are refused, and what to write instead. Some are valid UCUM codes, but hardly ever meant so."""
 
+_NOTHING: Final = Bilingual("nothing converts one into the other", "两者之间不能换算")
 _POWERS: Final = frozenset({"active_power", "apparent_power", "reactive_power"})
 _ENERGIES: Final = frozenset({"energy", "apparent_energy", "reactive_energy"})
+_GAS: Final = Bilingual("it needs the pressure and temperature of the gas", "换算需要气体的压力和温度")
 _REASONS: Final[tuple[tuple[frozenset[str], str], ...]] = (
-    (_POWERS, "active, apparent and reactive power depend on each other only through the power factor"),
-    (_ENERGIES, "active, apparent and reactive energy are counted apart"),
-    (frozenset({"energy", "torque"}), "a torque is no energy although both are newtons times metres"),
-    (frozenset({"active_power", "energy"}), "an energy is a power times a time: perhaps kW and kWh were mixed up"),
-    (frozenset({"mass", "force"}), "a mass is no force: write kgf or tf (吨力) for a force"),
+    (
+        _POWERS,
+        Bilingual(
+            "active, apparent and reactive power depend on each other only through the power factor",
+            "有功、视在与无功功率之间还取决于功率因数",
+        ),
+    ),
+    (
+        _ENERGIES,
+        Bilingual("active, apparent and reactive energy are counted apart", "有功、视在与无功电能分别计量"),
+    ),
+    (
+        frozenset({"energy", "torque"}),
+        Bilingual("a torque is no energy although both are newtons times metres", "扭矩不是能量，尽管两者都是牛顿乘米"),
+    ),
+    (
+        frozenset({"active_power", "energy"}),
+        Bilingual(
+            "an energy is a power times a time: perhaps kW and kWh were mixed up",
+            "能量等于功率乘以时间：可能混淆了 kW 与 kWh",
+        ),
+    ),
+    (
+        frozenset({"mass", "force"}),
+        Bilingual("a mass is no force: write kgf or tf (吨力) for a force", "质量不是力：表示力请写 kgf 或 tf（吨力）"),
+    ),
     (
         frozenset({"frequency", "rotational_speed"}),
-        "an electrical frequency is no speed of a shaft: it needs the pole count",
+        Bilingual(
+            "an electrical frequency is no speed of a shaft: it needs the pole count",
+            "电频率不是轴的转速：换算需要极数",
+        ),
     ),
-    (frozenset({"angular_velocity", "rotational_speed"}), "turns are counted, angles are measured"),
-    (frozenset({"temperature", "temperature_difference"}), "a difference has no zero point"),
-    (frozenset({"volume_flow", "normal_volume_flow"}), "it needs the pressure and temperature of the gas"),
-    (frozenset({"volume", "normal_volume"}), "it needs the pressure and temperature of the gas"),
+    (
+        frozenset({"angular_velocity", "rotational_speed"}),
+        Bilingual("turns are counted, angles are measured", "转数是计数，角度是测量"),
+    ),
+    (
+        frozenset({"temperature", "temperature_difference"}),
+        Bilingual("a difference has no zero point", "温差没有零点"),
+    ),
+    (frozenset({"volume_flow", "normal_volume_flow"}), _GAS),
+    (frozenset({"volume", "normal_volume"}), _GAS),
 )
 
 
@@ -207,20 +264,41 @@ def _lookup(key: str, text: str) -> Unit | None:
     alias, unit = next(iter(near.items()))
     if len({unit.code for unit in near.values()}) > 1:
         meanings = " or ".join(f"{alias} ({unit.name_en}, {unit.name_zh})" for alias, unit in near.items())
-        raise UnitError(f"unit {text!r} may mean several things by its upper and lower case: write {meanings}")
+        meant = " 或 ".join(f"{alias}（{unit.name_zh}）" for alias, unit in near.items())
+        raise UnitError(
+            Bilingual(
+                f"unit {text!r} may mean several things by its upper and lower case: write {meanings}",
+                f"单位 {text!r} 因大小写可有多种含义：请写 {meant}",
+            )
+        )
     if _spelled_like_ucum(key):
         raise UnitError(
-            f"unit {text!r} is a UCUM code of its own, but looks like {alias} ({unit.name_en}, {unit.name_zh}): write "
-            f"{alias} if that is meant, else the prefix as a factor, such as 10*6 for M"
+            Bilingual(
+                f"unit {text!r} is a UCUM code of its own, but looks like {alias} ({unit.name_en}, {unit.name_zh}): write "
+                f"{alias} if that is meant, else the prefix as a factor, such as 10*6 for M",
+                f"单位 {text!r} 本身是 UCUM 代码，但与 {alias}（{unit.name_zh}）相似：若指后者请写 {alias}，否则请把词头写成系数，"
+                "如以 10*6 代替 M",
+            )
         )
     if key[0] == "m" and alias[0] == "M":
-        raise UnitError(f"unit {text!r}: m is milli and M is mega; write {alias} if {unit.name_en} is meant")
+        raise UnitError(
+            Bilingual(
+                f"unit {text!r}: m is milli and M is mega; write {alias} if {unit.name_en} is meant",
+                f"单位 {text!r}：m 为毫，M 为兆；若指{unit.name_zh}请写 {alias}",
+            )
+        )
     return unit
 
 
 def _refuse_ambiguous(key: str, text: str) -> None:
     if key in AMBIGUOUS:
-        raise UnitError(f"unit {text!r} may mean several things: write {' or '.join(AMBIGUOUS[key])}")
+        meant = AMBIGUOUS[key]
+        raise UnitError(
+            Bilingual(
+                f"unit {text!r} may mean several things: write {' or '.join(meant)}",
+                f"单位 {text!r} 可有多种含义：请写 {' 或 '.join(map(chinese, meant))}",
+            )
+        )
 
 
 UCUM_PREFIXES: Final = "Y Z E P T G M k h d c m u n p f a z y da Ki Mi Gi Ti"
@@ -268,9 +346,12 @@ def _nearest(key: str) -> str:
     index = _index()
     near = get_close_matches(key.casefold(), index.folded, n=3, cutoff=0.5)
     if not near:
-        return "no known unit is like it"
+        return Bilingual("no known unit is like it", "没有与之相近的已知单位")
     known = dict.fromkeys(alias for folded in near for alias in index.folded[folded])
-    return "the nearest known are " + ", ".join(f"{alias} ({index.exact[alias].name_en})" for alias in known)
+    return Bilingual(
+        "the nearest known are " + ", ".join(f"{alias} ({index.exact[alias].name_en})" for alias in known),
+        "相近的已知单位：" + "、".join(f"{alias}（{index.exact[alias].name_zh}）" for alias in known),
+    )
 
 
 def _spoken(quantity: str) -> str:

@@ -229,11 +229,16 @@ class Gap(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Done(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Everything that (device, group) sourced up to `complete_to` (µs) is durable before this message, or unchanged."""
+    """Everything that (device, group) sourced up to `complete_to` (µs) is durable before this message, or unchanged.
+
+    `back_to` (µs): what was missed from then on was fetched afterwards and is durable before this message, or is told by gaps of
+    its own: a gap `collector_down` of this group ends there.
+    """
 
     device: str
     group: str
     complete_to: int
+    back_to: int | None = None
 
 
 class Progress(msgspec.Struct, array_like=True, frozen=True, gc=False):

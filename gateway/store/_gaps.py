@@ -3,6 +3,8 @@
 When messages are lost, or a collector was down, nobody knows which readings are missing. What is known is `complete_to`: all
 that a scan group sourced up to then is stored. So a gap begins, for each (device, group), at the last stored `complete_to`, and
 goes on until the next one of the same group arrives in the same or a later stream, since that again covers all before it.
+Where that one says that what was missed while the collector was down has been fetched from some time on (`back_to`), the gap ends
+there, and one of which nothing is left is withdrawn: what could not be fetched has been told by gaps of its own.
 Where a group has vanished, its gap goes on until every group that the device now has has reported.
 """
 
@@ -97,14 +99,14 @@ def end_gaps(connection: sa.Connection, step: Step, done: Sequence[Done]) -> lis
     gap = t.gap.c
     devices = sorted({item.device for item in done})
     open_ones = connection.execute(
-        sa.select(gap.id, gap.device, gap.group_name, gap.start_ts).where(
+        sa.select(gap.id, gap.device, gap.group_name, gap.start_ts, gap.cause).where(
             gap.device.in_(devices), gap.end_ts.is_(None), gap.gateway == step.gateway
         )
     ).all()
     ended: list[tuple[str, int]] = []
     if not open_ones:
         return ended
-    complete = {(item.device, item.group): item.complete_to for item in done}
+    complete = {(item.device, item.group): item for item in done}
     for name in {row.device for row in open_ones}:
         reported = {
             row.group_name: row.complete_to
@@ -125,7 +127,14 @@ def end_gaps(connection: sa.Connection, step: Step, done: Sequence[Done]) -> lis
             if row.device != name:
                 continue
             if (name, row.group_name) in complete:
-                end = complete[name, row.group_name]
+                item = complete[name, row.group_name]
+                end = item.complete_to
+                if item.back_to is not None and row.cause == Cause.COLLECTOR_DOWN.value:
+                    if item.back_to <= row.start_ts:
+                        connection.execute(t.gap.delete().where(gap.id == row.id))
+                        ended.append((name, row.start_ts))
+                        continue
+                    end = min(end, item.back_to)
             elif (row.group_name is None or row.group_name not in groups) and groups <= set(reported):
                 end = max(reported.values())
             else:

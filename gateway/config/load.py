@@ -14,6 +14,7 @@ from gateway.config._salvage import salvage
 from gateway.config.models import Config, Secret
 from gateway.config.resolve import resolve_all
 from gateway.config.secrets import resolve_secret
+from schemas.bilingual import Bilingual
 from schemas.documents import Document, DocumentError, Problem, parse_yaml, path_text, read_yaml, validate
 
 
@@ -90,7 +91,8 @@ def _of_environment(problem: Problem, variables: Mapping[tuple[str, ...], Variab
     """The problem of a value that came from the environment names the variable instead of a line of the file."""
     for place, variable in variables.items():
         if problem.path == path_text(place):
-            return replace(problem, file=f"environment variable {variable.name}", path="", line=None)
+            where = Bilingual(f"environment variable {variable.name}", f"环境变量 {variable.name}")
+            return replace(problem, file=where, path="", line=None)
     return problem
 
 

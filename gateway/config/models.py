@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.bilingual import Bilingual
 from schemas.documents import Document
 from schemas.model import Asset, Counter, Deadband, Duration, Id, SignalName, Strict, Text, parse_duration
 from schemas.profile import EventClause, Group, ProfileSignal
@@ -55,13 +56,22 @@ class Secret(Strict):
     @classmethod
     def _not_in_clear(cls, value: Any) -> Any:
         if isinstance(value, str):
-            raise ValueError("a secret does not belong into this file: write {env: NAME} or {file: /path}")
+            raise ValueError(
+                Bilingual(
+                    "a secret does not belong into this file: write {env: NAME} or {file: /path}",
+                    "密码和密钥不应写在本文件中：请写 {env: NAME} 或 {file: /path}",
+                )
+            )
         return value
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.env is None) == (self.file is None):
-            raise ValueError("write {env: NAME} or {file: /path}, one of the two")
+            raise ValueError(
+                Bilingual(
+                    "write {env: NAME} or {file: /path}, one of the two", "请写 {env: NAME} 或 {file: /path} 之一"
+                )
+            )
         return self
 
 
@@ -78,7 +88,12 @@ class GatewaySettings(Strict):
         try:
             ZoneInfo(value)
         except (KeyError, ValueError, OSError):
-            raise ValueError(f"{value!r} is not a time zone: write an IANA name such as Asia/Shanghai") from None
+            raise ValueError(
+                Bilingual(
+                    f"{value!r} is not a time zone: write an IANA name such as Asia/Shanghai",
+                    f"{value!r} 不是时区：请写 IANA 名称，如 Asia/Shanghai",
+                )
+            ) from None
         return value
 
 
@@ -93,7 +108,11 @@ class BusTls(Strict):
     @model_validator(mode="after")
     def _pair(self) -> Self:
         if (self.cert is None) != (self.key is None):
-            raise ValueError("`cert` and `key` belong together: write both or neither")
+            raise ValueError(
+                Bilingual(
+                    "`cert` and `key` belong together: write both or neither", "`cert` 与 `key` 须同时填写或都不填写"
+                )
+            )
         return self
 
 
@@ -251,7 +270,12 @@ class DeviceSettings(Strict):
     @model_validator(mode="after")
     def _something(self) -> Self:
         if self.profile is None and not self.signals:
-            raise ValueError(f"device {self.id}: give a `profile`, or `signals`, or both")
+            raise ValueError(
+                Bilingual(
+                    f"device {self.id}: give a `profile`, or `signals`, or both",
+                    f"设备 {self.id}：请填写 `profile` 或 `signals`，或两者都写",
+                )
+            )
         return self
 
 

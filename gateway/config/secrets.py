@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from gateway.config.models import Secret
 from schemas._explain import members_of
+from schemas.bilingual import Bilingual, chinese
 from schemas.documents import Document, DocumentError, Place, Problem, nearest
 
 MAX_SECRET = 16 * 1024
@@ -31,15 +32,21 @@ def resolve_secret(
         text = environ.get(secret.env, "")
         if text:
             return text
-        what = "is empty" if secret.env in environ else "is not set"
+        what = Bilingual("is empty", "为空") if secret.env in environ else Bilingual("is not set", "未设置")
         raise DocumentError(
             [
                 document.problem(
                     place,
-                    found=f"the environment variable {secret.env}, which {what}",
-                    expected="the secret in it",
+                    found=Bilingual(
+                        f"the environment variable {secret.env}, which {what}",
+                        f"环境变量 {secret.env}，{chinese(what)}",
+                    ),
+                    expected=Bilingual("the secret in it", "其中含有密码或密钥"),
                     nearest=nearest(secret.env, [name for name in environ if name != secret.env]),
-                    fix=f"Set {secret.env} where the gateway is started (systemd: EnvironmentFile=).",
+                    fix=Bilingual(
+                        f"Set {secret.env} where the gateway is started (systemd: EnvironmentFile=).",
+                        f"请在启动网关处设置 {secret.env}（systemd：EnvironmentFile=）。",
+                    ),
                 )
             ]
         )
@@ -49,16 +56,20 @@ def resolve_secret(
             text = file.read(MAX_SECRET).decode().split("\n", 1)[0].strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise DocumentError([_file_problem(document, place, path, f"which cannot be read ({why})")]) from None
+        what = Bilingual(f"which cannot be read ({why})", f"无法读取（{why}）")
+        raise DocumentError([_file_problem(document, place, path, what)]) from None
     if not text:
-        raise DocumentError([_file_problem(document, place, path, "whose first line is empty")])
+        raise DocumentError([_file_problem(document, place, path, Bilingual("whose first line is empty", "首行为空"))])
     return text
 
 
 def _file_problem(document: Document, place: Place, path: Path, what: str) -> Problem:
     return document.problem(
-        place, found=f"the secret's file {path}, {what}", expected="the secret in its first line",
-        fix="Create the file, readable by the gateway's user alone (chmod 600).",
+        place, found=Bilingual(f"the secret's file {path}, {what}", f"密码文件 {path}，{chinese(what)}"),
+        expected=Bilingual("the secret in its first line", "首行为密码或密钥"),
+        fix=Bilingual(
+            "Create the file, readable by the gateway's user alone (chmod 600).", "请创建该文件，仅允许网关用户读取（chmod 600）。"
+        ),
     )  # fmt: skip
 
 
@@ -82,7 +93,8 @@ def settings_with_secrets(
             if not secret and str not in types:
                 return value
             if not isinstance(next(iter(value.values())), str):
-                problems.append(document.problem(where, found="a secret without a name", expected="{env: NAME}"))
+                nameless = Bilingual("a secret without a name", "未写名称的密码")
+                problems.append(document.problem(where, found=nameless, expected="{env: NAME}"))
                 return "-"
             reference = Secret.model_validate(value, context={"base": base})
             if environ is None:
@@ -95,8 +107,12 @@ def settings_with_secrets(
         if secret and isinstance(value, str | int | float) and not isinstance(value, bool):
             problems.append(
                 document.problem(
-                    where, found="a secret in clear", expected="{env: NAME} or {file: PATH}",
-                    fix="Put it into the environment or into a file, and change it: this file was not meant to hold it.",
+                    where, found=Bilingual("a secret in clear", "明文密码"),
+                    expected=Bilingual("{env: NAME} or {file: PATH}", "{env: NAME} 或 {file: PATH}"),
+                    fix=Bilingual(
+                        "Put it into the environment or into a file, and change it: this file was not meant to hold it.",
+                        "请移到环境变量或文件中，并更换该密码：本文件不应保存密码。",
+                    ),
                 )
             )  # fmt: skip
             return "-"

@@ -20,7 +20,10 @@ from adapters.contract import (
     DeviceState,
     Item,
     Lost,
+    Missed,
     PointTrouble,
+    Recovered,
+    Resumable,
     Samples,
     TransientError,
 )
@@ -31,7 +34,7 @@ from gateway.collect.items import DeviceStatus, Events, Gaps, Sink
 from gateway.collect.normalise import Normaliser
 from gateway.config.plan import PlannedDevice, PlannedLink
 from gateway.supervisor import Condition, Sleep, Supervised, Trouble
-from schemas.wire import Cause, Done, Gap, Link, Progress, State
+from schemas.wire import Cause, Done, Flag, Gap, Link, Progress, State
 
 log = logging.getLogger("guantong.link")
 
@@ -75,10 +78,17 @@ class _Device:
         """When it last proved to be alive (µs)."""
         self.done: dict[str, int] = {}
         self.moved: set[str] = set()
+        self.back_to: dict[str, int] = {}
+        """Group -> from when on (µs) what was missed has been fetched, until it is told with its progress."""
         self.open: dict[str, int] = {}
         """Group -> where the gap of the present or last outage began."""
         self.covered: dict[str, int] = {}
         """Group -> since when nothing of it is missed in this connection (µs): it is complete up to a time only from then on."""
+        self.before: dict[str, int] = {}
+        """Group -> up to when (µs) it was complete before this process began, while it has not been complete since."""
+        self.asked: dict[str, int | None] = {}
+        """Groups whose outage the adapter is filling on this connection, each with the latest time (µs) up to which it is complete:
+        told when the adapter has answered."""
         self.troubles: dict[str, str] = {}
         self.clauses = {clause.name: clause for clause in plan.events}
         self.groups: dict[str, list[int] | None] = {
@@ -202,6 +212,15 @@ class LinkHost:
                 device.normaliser.flush()
                 await self._besides(device)
 
+    def resume_after_restart(self, complete_to: Mapping[str, Mapping[str, int]]) -> None:
+        """To be called before `run`, when the gateway begins: device -> group -> up to when (µs) the last process had everything. What
+        was missed since is asked of an adapter that can fetch it; the gap itself is the store's, by the new stream."""
+        for name, device in self._devices.items():
+            found = complete_to.get(name, {})
+            device.before = {group: found[group] for group in device.groups if group in found}
+            if device.before:
+                device.normaliser.history_from_nothing()
+
     async def leave(self) -> dict[str, Left]:
         """To be called after `run` has ended, where another host takes the devices over: each is told to be down, and how far it
         was complete is given back, by device."""
@@ -232,6 +251,7 @@ class LinkHost:
             raise self._broken or ConfigError(f"link {self.link.id} has no adapter", reason="adapter_unknown")
         for device in self._devices.values():
             device.declared = False
+        self._ask(adapter)
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._connect(adapter)
@@ -255,6 +275,16 @@ class LinkHost:
             if not isinstance(error, SinkError):
                 await self._all_down(error if isinstance(error, AdapterError) else None)
             raise
+
+    def _ask(self, adapter: Adapter) -> None:
+        """Tells the adapter what it may fetch on the connection that is about to be made."""
+        if not isinstance(adapter, Resumable):
+            return
+        since: dict[tuple[str, str], int] = {}
+        for name, device in self._devices.items():
+            device.asked = dict.fromkeys({**device.before, **device.open})
+            since |= {(name, group): min(_known(device, group)) for group in device.asked}
+        adapter.resume(since)
 
     async def _connect(self, adapter: Adapter) -> None:
         try:
@@ -317,7 +347,7 @@ class LinkHost:
             for readings in device.normaliser.tick(now):
                 await self._put(readings)
             await self._besides(device)
-            done += [Done(device.plan.id, group, device.done[group]) for group in device.moved]
+            done += [Done(device.plan.id, g, device.done[g], device.back_to.pop(g, None)) for g in device.moved]
             device.moved.clear()
         if done:
             await self._put(Progress(now, done))
@@ -341,6 +371,8 @@ class LinkHost:
                 points = None if item.points is None else [self._by_point[p].index for p in item.points]
                 gap = Gap(device.plan.id, points, item.start, item.end, item.cause, item.count, item.detail)
                 await self._put(Gaps([gap]), _ack(adapter, item.token))
+            case Recovered():
+                await self._recovered(device, item)
             case PointTrouble():
                 name = self._by_point[item.point].signal.name
                 if item.problem is None:
@@ -355,7 +387,11 @@ class LinkHost:
                 await self._up(device, samples.received)
             device.seen = max(device.seen, samples.received)
         ack = _ack(adapter, samples.token)
-        readings = device.normaliser.feed(samples) if samples.points else None
+        fetched = samples.group in device.asked and samples.flags and samples.flags[0] & Flag.HISTORICAL
+        if fetched and device.normaliser.clock.clock == "gateway":
+            readings = None  # they would not lie where live values do; the gap stays
+        else:
+            readings = device.normaliser.feed(samples) if samples.points else None
         await self._besides(device)
         if readings is not None:
             await self._put(readings, ack)
@@ -366,10 +402,48 @@ class LinkHost:
             await self._complete(device, samples.group, samples.complete_to)
 
     async def _complete(self, device: _Device, group: str, complete_to: int) -> None:
+        if group in device.asked:
+            device.asked[group] = max(complete_to, device.asked[group] or complete_to)
+            return
         start = device.open.pop(group, None)
         if start is not None and complete_to > start:
             gap = Gap(device.plan.id, device.groups.get(group), start, complete_to, Cause.DISCONNECTED.value)
             await self._put(Gaps([gap]))
+        device.before.pop(group, None)
+        self._progressed(device, group, complete_to)
+
+    async def _recovered(self, device: _Device, item: Recovered) -> None:
+        """The outage of a group is filled, as far as it can be: what is left of it is its gap. Only now the group is complete again."""
+        group = item.group
+        if group not in device.asked:
+            return
+        held = device.asked.pop(group)
+        missed = item.missed
+        if item.timed and missed is not None and device.normaliser.clock.clock == "gateway":
+            # Live values have the gateway's time, history has the device's: they do not lie where the outage was.
+            missed = None
+        if missed is not None:
+            began, restarted = min(_known(device, group)), group in device.before
+            cause = Cause.COLLECTOR_DOWN if restarted and group not in device.open else Cause.DISCONNECTED
+            device.open.pop(group, None)
+            device.before.pop(group, None)
+            gaps = [
+                self._gap(device, group, part, began, cause) for part in missed if part.end > max(part.start, began)
+            ]
+            if gaps:
+                await self._put(Gaps(gaps))
+            device.normaliser.history_ended(group)
+            self._progressed(device, group, item.end)
+            if restarted:
+                device.back_to[group] = began
+        if held is not None:
+            await self._complete(device, group, held)
+
+    def _gap(self, device: _Device, group: str, part: Missed, began: int, cause: Cause) -> Gap:
+        points = device.groups.get(group) if part.points is None else [self._by_point[p].index for p in part.points]
+        return Gap(device.plan.id, points, max(part.start, began), part.end, cause.value, None, part.detail)
+
+    def _progressed(self, device: _Device, group: str, complete_to: int) -> None:
         if complete_to > device.done.get(group, 0):
             device.done[group] = complete_to
             device.moved.add(group)
@@ -412,9 +486,15 @@ class LinkHost:
             for group, done in device.done.items():
                 device.open.setdefault(group, done)
             device.covered.clear()
+            device.asked.clear()
             device.troubles.clear()
             await self._put(Link(device.plan.id, False, at, reason))
         self._changed()
+
+
+def _known(device: _Device, group: str) -> list[int]:
+    """Up to when a group was complete before its outage: in this process, in the one before, or both."""
+    return [known[group] for known in (device.open, device.before) if group in known]
 
 
 def _ack(adapter: Adapter, token: Hashable | None) -> Callable[[], None] | None:

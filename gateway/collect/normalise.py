@@ -49,6 +49,10 @@ class _State:
         return other
 
 
+def _copy(state: _State, other: _State, p: int) -> None:
+    other.value[p], other.status[p], other.ts[p], other.n[p] = state.value[p], state.status[p], state.ts[p], state.n[p]
+
+
 class _Row(NamedTuple):
     """A reading that is not stored for now."""
 
@@ -161,6 +165,17 @@ class Normaliser:
     def up(self) -> None:
         """The device is back."""
         self._down = False
+
+    def history_from_nothing(self) -> None:
+        """What was stored last is not known, since the gateway has begun anew: the first row of each signal that is read from the
+        device's history is stored."""
+        self._history = _State(self._size)
+
+    def history_ended(self, group: str) -> None:
+        """The outage of this group is filled: what is read of its history from now on is compared with what is stored now."""
+        if self._history is not None:
+            for p in [p for p, name in enumerate(self._group) if name == group]:
+                _copy(self._state, self._history, p)
 
     def take(self) -> tuple[list[Event], list[Gap]]:
         """The events and gaps that came up since the last call."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +21,7 @@ import msgspec
 from gateway.collect.items import Events, Gaps, Item, Readings
 from gateway.ledger.bodies import OVERHEAD
 from gateway.ledger.outbox import Outbox, OutboxFullError
-from schemas.wire import MAX_MESSAGE, Batch, Birth, Cause, Extra, Gap, Kind, Link, Progress, State
+from schemas.wire import MAX_MESSAGE, Batch, Birth, Cause, Done, Extra, Gap, Kind, Link, Progress, State
 
 log = logging.getLogger("guantong.outbox")
 
@@ -34,6 +34,11 @@ _PENDING_ROWS = 200_000
 _RETRY = 1.0
 _HEADROOM = 0.9
 """When the budget is spent, so much of it is kept."""
+
+COMPLETE_TO = "complete_to"
+"""Where the outbox remembers up to when each group is complete, for a back-fill after a restart."""
+_REMEMBER_EVERY = 10.0
+"""Seconds. What is remembered may be that much behind: then that much more history is read than is missing."""
 
 _encode = msgspec.msgpack.Encoder().encode
 OnDurable = Callable[[], None]
@@ -139,12 +144,22 @@ class Recorder:
         self._ready: deque[tuple[Kind, bytes]] = deque()
         self._columns = _Columns()
         self._callbacks: list[OnDurable] = []
-        self._progress: dict[tuple[str, str], Any] = {}
+        self._progress: dict[tuple[str, str], Done] = {}
+        self.complete_to: dict[str, dict[str, int]] = {}
+        """Device -> group -> up to when (µs) it is complete, also from the process before this one."""
+        self._remembered = float("-inf")
         self._refused: Gap | None = None
         self._spare = 0
         self._dirty = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+
+    def load_complete_to(self, devices: Collection[str]) -> dict[str, dict[str, int]]:
+        """Up to when the process before this one had everything, of those of its devices that are still there; before `run`."""
+        text = self.outbox.meta(COMPLETE_TO)
+        known = msgspec.json.decode(text, type=dict[str, dict[str, int]]) if text else {}
+        self.complete_to = {name: groups for name, groups in known.items() if name in devices}
+        return {name: dict(groups) for name, groups in self.complete_to.items()}
 
     # --------------------------------------------------------------------------------------------------- putting
 
@@ -154,7 +169,12 @@ class Recorder:
         if isinstance(item, Readings):
             self._put_readings(item)
         elif isinstance(item, Progress):
-            self._progress.update({(d.device, d.group): d for d in item.done})
+            for done in item.done:
+                before = self._progress.get((done.device, done.group))
+                if before is not None and before.back_to is not None and done.back_to is None:
+                    done = msgspec.structs.replace(done, back_to=before.back_to)
+                self._progress[done.device, done.group] = done
+                self.complete_to.setdefault(done.device, {})[done.group] = done.complete_to
         else:
             self.put_now(item)
         if on_durable is not None:
@@ -255,6 +275,7 @@ class Recorder:
                 await self.commit()
                 last = loop.time()
         finally:
+            self._remembered = float("-inf")
             await asyncio.shield(self._commit_once())
 
     async def commit(self) -> None:
@@ -268,10 +289,13 @@ class Recorder:
         if self._refused is not None and not self._spare:
             gap, self._refused = self._refused, None
             self._ready.append((Kind.GAP, _encode([gap])))
+        remember, now = None, asyncio.get_running_loop().time()
+        if self.complete_to and now - self._remembered >= _REMEMBER_EVERY:
+            remember = msgspec.json.encode(self.complete_to).decode()
         bodies, callbacks = list(self._ready), self._callbacks
         self._ready, self._callbacks = deque(), []
         try:
-            size = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, bodies)
+            size = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, bodies, remember)
         except (OutboxFullError, sqlite3.Error) as error:
             # numbers were given: the bodies are pending in the outbox and go with its next commit
             self._callbacks = callbacks + self._callbacks
@@ -284,6 +308,8 @@ class Recorder:
             self._room.clear()
             self._dirty.set()
             return False
+        if remember is not None:
+            self._remembered = now
         self.numbers.commits += bool(bodies)
         self.numbers.messages += len(bodies)
         self.numbers.bytes += sum(len(body) for _, body in bodies)
@@ -294,11 +320,13 @@ class Recorder:
             self._woken()
         return True
 
-    def _write(self, bodies: list[tuple[Kind, bytes]]) -> int:
+    def _write(self, bodies: list[tuple[Kind, bytes]], remember: str | None) -> int:
         """In the worker thread. Appending cannot fail for size: every body was split to fit."""
         for kind, body in bodies:
             self.outbox.append(kind, body)
         self.outbox.commit()
+        if remember is not None:  # only now: it must never be ahead of what is durable
+            self.outbox.set_meta(COMPLETE_TO, remember)
         return self.outbox.size
 
     async def _keep_budget(self, size: int) -> None:

@@ -105,6 +105,9 @@ class Collect:
     async def run(self) -> None:
         """Until cancelled: then links are closed, and what they still gave is made durable."""
         await asyncio.get_running_loop().run_in_executor(self.thread, self.outbox.begin)
+        complete_to = self.recorder.load_complete_to([device.id for device in self.plan.devices])
+        for host in self.hosts:
+            host.resume_after_restart(complete_to)
         self._announce()
         await self.recorder.commit()
         log.info("collecting %d signals of %d devices", len(self.plan.signals), len(self.plan.devices))

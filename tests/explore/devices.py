@@ -55,6 +55,8 @@ class Device(Unit):
     seed: int = 1
     step: float = 1.0
     now: float = 0.0
+    used: set[int] = field(default_factory=set)
+    """Registers that were not zero at some time."""
     _random: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,8 @@ class Device(Unit):
         for register in self.map:
             for offset, word in enumerate(register.words(register.at(self.now, self._random))):
                 self.set_word("holding", register.address + offset, word)
+                if word:
+                    self.used.add(register.address + offset)
 
     def answer(self, pdu: bytes) -> Reply:
         if pdu[0] == 3 and int.from_bytes(pdu[1:3], "big") == self.map[0].address:
@@ -73,7 +77,14 @@ class Device(Unit):
         return Unit.answer(self, pdu)
 
     def truth(self) -> list[Truth]:
-        return [Truth("holding", one.address, one.type, one.order, one.width, one.name) for one in self.map]
+        """What lies where; a value that was zero in all of its registers all the time is `spare`, whatever the map calls it."""
+        return [
+            Truth("holding", one.address, one.type if self._alive(one) else "spare", one.order, one.width, one.name)
+            for one in self.map
+        ]
+
+    def _alive(self, one: Register) -> bool:
+        return not self.used.isdisjoint(range(one.address, one.address + one.width))
 
 
 # ------------------------------------------------------------------------------------------------------------- processes
@@ -101,3 +112,31 @@ def ramp(low: float, high: float, period: float, noise: float) -> Process:
 def turns(values: Sequence[Any], every: float) -> Process:
     """One state after the other."""
     return lambda t, rng: values[int(t / every) % len(values)]
+
+
+def flows(start: float, rate: float, swing: float = 0.0, period: float = 120.0) -> Process:
+    """A total: what has flowed since with `rate` per second, which swings by `swing`."""
+    turn = 2 * math.pi / period
+    return lambda t, rng: math.floor(start + rate * t + swing * (1 - math.cos(turn * t)) / turn)
+
+
+def lags(middle: float, swing: float, period: float, noise: float) -> Process:
+    """Something that heats and cools by a two-point controller: up and down in straight lines, with the noise of the last digit."""
+    return lambda t, rng: middle + swing * (4 * abs((t / period) % 1 - 0.5) - 1) + rng.gauss(0, noise)
+
+
+def gusts(middle: float, spread: float, memory: float) -> Process:
+    """Wind and vibration: wanders about its middle and forgets within `memory` seconds; never below zero."""
+    state = [middle]
+
+    def at(t: float, rng: random.Random) -> float:
+        keep = math.exp(-1 / memory)
+        state[0] = middle + (state[0] - middle) * keep + rng.gauss(0, spread * math.sqrt(1 - keep * keep))
+        return max(state[0], 0.0)
+
+    return at
+
+
+def bits(*cycles: tuple[int, float, float]) -> Process:
+    """Packed bits, each its own: bit number, seconds of its cycle, share of it for which the bit is set."""
+    return lambda t, rng: sum(1 << bit for bit, cycle, share in cycles if (t / cycle + 0.13 * bit) % 1 < share)

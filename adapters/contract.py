@@ -252,7 +252,35 @@ class PointTrouble:
     problem: str | None
 
 
-Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What could not be fetched of an outage: `points` (None = all of the group, empty = its events alone) from `start` to `end` (µs,
+    gateway's clock)."""
+
+    points: Sequence[int] | None
+    start: int
+    end: int
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """The answer to `Resumable.resume` for one group: everything that it sourced since then and up to `end` (µs, gateway's clock) is in
+    earlier items, but for `missed`.
+
+    `missed` None: nothing was fetched, and when the group is complete again is told by the samples' `complete_to` as ever.
+    `timed`: the rows that were fetched lie in the history where the device's own clock put them, so that they fill the outage
+    only if that clock is right; False where the values came live after all.
+    """
+
+    device: str
+    group: str
+    end: int
+    missed: Sequence[Missed] | None = ()
+    timed: bool = True
+
+
+Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble | Recovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,3 +353,17 @@ class Adapter(Protocol):
 
     def counters(self) -> Counters:
         """Running totals."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """An adapter that can fetch what it missed: from what the device kept for this client, or from the device's own history."""
+
+    def resume(self, since: Mapping[tuple[str, str], int]) -> None:
+        """Called before each `connect`: (device, group) -> up to when (µs, gateway's clock) everything that it sourced is durable, for
+        those groups that may have missed something since: after an outage, and after a restart of the gateway.
+
+        On the connection that follows, the adapter gives back exactly one `Recovered` for each of them, after the samples that fill the
+        outage, which are flagged `HISTORICAL` where they were read from a history. Until then the host tells nobody that the
+        group is complete; so the answer comes within a bounded time, also when the device does not give its history.
+        """

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.api import config, happenings, health, openapi, page, readings, resources, stream
+from gateway.api import config, documentation, happenings, health, openapi, page, readings, resources, stream
 from gateway.api.compression import Compress
 from gateway.api.context import Api
 from gateway.api.guard import Guard
@@ -59,7 +59,8 @@ def make_app(
         version=__version__,
         description=openapi.DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        docs_url="/docs",
+        docs_url="/docs/api",
+        swagger_ui_oauth2_redirect_url="/docs/api/oauth2-redirect",
         redoc_url=None,
         static_url="/static-docs",
         openapi_tags=openapi.TAGS,
@@ -74,6 +75,7 @@ def make_app(
         happenings.routes(api),
         health.routes(api, bus, registry),
         page.routes(),
+        documentation.routes(),
     ):
         fastapi.include_router(router)
     if configured is not None:
@@ -120,7 +122,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         path = request.scope["path"][:200]
         detail = Words(f"There is nothing at {path}.", f"{path} 不存在。")
-        fix = Words("/docs lists everything that there is.", "全部接口见 /docs。")
+        fix = Words("/docs/api lists everything that there is.", "全部接口见 /docs/api。")
         return _respond(request, ProblemError("not-found", detail, fix=fix))
     return _respond(request, ProblemError("bad-request", Words(str(error.detail), str(error.detail))))
 

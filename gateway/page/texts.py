@@ -12,8 +12,8 @@ HTML_TEXTS: Final[dict[str, Words]] = {
     "navigation": Words("Views", "视图"),
     "language": Words("Language", "语言"),
     "no_script": Words(
-        "This page needs JavaScript; it comes from this gateway only. Everything is in the REST API as well: see /docs.",
-        "本页面需要启用 JavaScript（仅由本网关提供）。所有数据也可通过 REST 接口获取，见 /docs。",
+        "This page needs JavaScript; it comes from this gateway only. Everything is in the REST API as well: see /docs/api.",
+        "本页面需要启用 JavaScript（仅由本网关提供）。所有数据也可通过 REST 接口获取，见 /docs/api。",
     ),
     "key_title": Words("This gateway asks for a key", "请输入访问密钥"),
     "key_hint": Words(
@@ -73,6 +73,7 @@ HTML_TEXTS: Final[dict[str, Words]] = {
     "bar_unknown": Words("not known yet", "尚未确定"),
     "bar_before": Words("before the device was added", "设备接入之前"),
     "wall_leave": Words("Leave the wall (Esc)", "退出大屏（Esc）"),
+    "manual": Words("Documentation", "文档"),
     "docs": Words("API documentation", "接口文档"),
     "openapi": Words("OpenAPI document", "OpenAPI 文件"),
     "metrics": Words("Metrics", "监控指标"),

@@ -75,7 +75,8 @@ async def test_head_is_get_without_a_body(client: httpx.AsyncClient) -> None:
         f"{V1}/latest",
         f"{V1}/devices/imm-01",
         "/",
-        "/docs",
+        "/docs/api",
+        "/docs/zh/index.html",
         f"{V1}/signals/imm-01/mode/history?format=csv",
         "/health",
     ):
@@ -87,7 +88,7 @@ async def test_head_is_get_without_a_body(client: httpx.AsyncClient) -> None:
 
 
 async def test_headers_of_every_answer(client: httpx.AsyncClient) -> None:
-    for path in (f"{V1}/latest", f"{V1}/nothing", "/", "/docs", "/openapi.json"):
+    for path in (f"{V1}/latest", f"{V1}/nothing", "/", "/docs/api", "/docs/en/index.html", "/openapi.json"):
         answer = await client.get(path)
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "server" not in answer.headers

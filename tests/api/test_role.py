@@ -158,9 +158,9 @@ async def test_the_page_leads_everywhere(client: httpx.AsyncClient) -> None:
 
     page = await client.get("/")
     links = re.findall(r'href="([^"]+)"', page.text)
-    assert "docs" in links
+    assert {"docs", "docs/api"} <= set(links)
     for link in links:
-        async with client.stream("GET", f"/{link}") as answer:
+        async with client.stream("GET", f"/{link}", follow_redirects=True) as answer:
             assert answer.status_code == 200, link
     assert "贯通" in page.text
 
@@ -267,12 +267,12 @@ async def test_the_documentation_is_drawn_without_the_internet(
     client: httpx.AsyncClient, serve: Serve, chromium: Path
 ) -> None:
     """Chromium finds no other host than this one; what it shows has every operation."""
-    page = await client.get("/docs")
+    page = await client.get("/docs/api")
     assert "http://" not in page.text
     assert "https://" not in page.text
     process = await asyncio.create_subprocess_exec(
         str(chromium), "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        "--virtual-time-budget=20000", "--dump-dom", f"http://127.0.0.1:{serve.port}/docs",
+        "--virtual-time-budget=20000", "--dump-dom", f"http://127.0.0.1:{serve.port}/docs/api",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     drawn, _ = await asyncio.wait_for(process.communicate(), 60)

@@ -1,0 +1,173 @@
+"""The site made of the documentation: pages, languages, links, and what Markdown becomes."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+
+from gateway.api.language import Language
+from gateway.documentation import markdown
+from gateway.documentation.__main__ import main
+from gateway.documentation.site import Site, site
+from gateway.documentation.source import DocumentationMissingError, load, sections
+
+ROOT = Path(__file__).parents[2]
+
+
+class Links(HTMLParser):
+    """The targets of links, images and styles of a page, and its anchors."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("href", "src"):
+                assert value, f"an empty {name} of <{tag}>"
+                self.targets.append(value)
+            elif name == "id" and value:
+                assert value not in self.anchors, f"two ids {value}"
+                self.anchors.add(value)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A folder with a few pages."""
+    for name, text in {
+        "docs/quick-start.md": "# Quick start\n\nFirst. Second.\n\n[more](other.md#one), [中文](zh/quick-start.md), [made](../Makefile)\n",
+        "docs/zh/quick-start.md": "# 快速上手\n\n第一句。第二句。\n\n[其他](../other.md) [其他](../other.md#one) [English](../quick-start.md)\n",
+        "docs/other.md": "# Other `x`\n\nText\n\n## One\n\n## One\n\n[back](quick-start.md) [it](zh/quick-start.md)\n\n<!-- unseen -->\n<script>alert(1)</script>\n",
+        "docs/both.md": "# Both · 双语\n\nText\n",
+        "docs/decisions/0001-first.md": "# 1. First\n\n[begin](../quick-start.md)\n",
+        "docs/images/a.svg": "<svg/>",
+        "deploy/README.md": "# Deployment\n\n![a](../docs/images/a.svg) [all](../docs/decisions/)\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def html(made: Site, path: str) -> str:
+    answer = made.answer(path)
+    assert answer is not None, path
+    return answer.body.decode()
+
+
+def targets(made: Site, path: str) -> list[str]:
+    """The links inside the article of a page."""
+    return Links(html(made, path).partition("<article")[2].partition("</article>")[0]).targets
+
+
+def test_links_stay_in_the_language_of_the_reader(small: Path) -> None:
+    made = Site(load(small), served=True)
+    assert targets(made, "en/quick-start.html") == ["other.html#one", "../zh/quick-start.html"]
+    assert targets(made, "zh/quick-start.html") == ["other.html", "other.html#one", "../en/quick-start.html"]
+    assert targets(made, "zh/other.html")[-2:] == ["quick-start.html", "quick-start.html"]
+    assert targets(made, "en/other.html")[-2:] == ["quick-start.html", "../zh/quick-start.html"]
+    assert targets(made, "zh/decisions/0001-first.html") == ["../quick-start.html"]
+    assert targets(made, "zh/deployment.html") == ["../images/a.svg", "index.html#decisions"]
+
+
+def test_a_link_to_what_does_not_ship_is_text(small: Path) -> None:
+    assert '<span class="elsewhere">made</span>' in html(Site(load(small), served=True), "en/quick-start.html")
+
+
+def test_an_anchor_that_the_translation_lacks_leads_to_the_original(small: Path) -> None:
+    (small / "docs/zh/other.md").write_text("# 其他\n", encoding="utf-8")
+    made = Site(load(small), served=True)
+    assert targets(made, "zh/quick-start.html") == ["other.html", "../en/other.html#one", "../en/quick-start.html"]
+
+
+def test_a_page_without_translation_says_so(small: Path) -> None:
+    made = Site(load(small), served=True)
+    notice = "本页暂无中文版"
+    assert notice in html(made, "zh/other.html")
+    assert '<article lang="en">' in html(made, "zh/other.html")
+    for path in ("zh/quick-start.html", "zh/both.html", "en/other.html", "zh/index.html"):
+        assert notice not in html(made, path), path
+
+
+def test_html_in_a_page_is_text_and_comments_go(small: Path) -> None:
+    text = html(Site(load(small), served=True), "en/other.html")
+    assert "&lt;script&gt;" in text
+    assert "<script" not in text
+    assert "unseen" not in text
+
+
+def test_headings_get_the_anchors_that_github_makes() -> None:
+    found = markdown.headings("# A heading, and more: `x` (1)\n\n## 中文 标题\n\n## One\n\n## One\n")
+    assert [heading.anchor for heading in found] == ["a-heading-and-more-x-1", "中文-标题", "one", "one-1"]
+
+
+def test_what_is_wide_scrolls_in_itself_and_code_is_kept_as_it_is() -> None:
+    made = markdown.render("| a |\n|---|\n| b |\n\n```yaml check\na: <b> & 'c'\n```\n", lambda target: target).html
+    assert '<div class="wide" tabindex="0">\n<table>' in made
+    assert '<pre tabindex="0"><code class="language-yaml">a: &lt;b&gt; &amp; \'c\'\n</code></pre>' in made
+
+
+def test_the_first_sentence_stands_in_the_list(small: Path) -> None:
+    made = Site(load(small), served=True)
+    assert '<p lang="en">First.</p>' in html(made, "en/index.html")
+    assert '<p lang="zh-CN">第一句。</p>' in html(made, "zh/index.html")
+
+
+def test_there_is_no_documentation(tmp_path: Path) -> None:
+    with pytest.raises(DocumentationMissingError, match=re.escape(str(tmp_path / "docs"))):
+        load(tmp_path)
+
+
+def test_every_page_has_one_place_in_the_navigation() -> None:
+    source = load()
+    listed = [page.name for _, pages in sections(source) for page in pages]
+    assert sorted(listed) == sorted(source.pages)
+    assert {"quick-start", "operating", "deployment", "changelog", "decisions/0004-page"} <= set(listed)
+
+
+def test_every_source_of_the_repository_is_a_page() -> None:
+    source = load()
+    sources = {path for page in source.pages.values() for path in page.sources.values()}
+    assert sources == {
+        path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")
+    } | {"deploy/README.md", "CHANGELOG.md"}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_link_of_every_page_leads_somewhere(language: Language) -> None:
+    """On the site as it lies in a folder; the running server is asked in tests/api."""
+    made = site(served=False)
+    known = {path: Links(html(made, path)) for path in made.paths() if path.endswith(".html")}
+    broken = []
+    for path, links in known.items():
+        if not path.startswith(language):
+            continue
+        for target in links.targets:
+            where = urlsplit(urljoin(f"http://site/{path}", target))
+            if where.netloc != "site":
+                continue
+            place = unquote(where.path[1:])
+            anchors = known[place].anchors if place in known else set()
+            if place not in made.paths() or (where.fragment and unquote(where.fragment) not in anchors):
+                broken.append(f"{path}: {target}")
+    assert broken == []
+
+
+def test_the_site_is_written_for_a_browser_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 0
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert f"{len(files)} files in" in capsys.readouterr().out
+    begin = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for target in Links(begin).targets:
+        assert (tmp_path / target).is_file(), target
+    text = (tmp_path / "zh/quick-start.html").read_text(encoding="utf-8")
+    assert "接口文档" not in text.partition("</header>")[0], "the interactive documentation needs the server"
+    for file in files:
+        if file.suffix == ".html":
+            targets_here = [to for to in Links(file.read_text(encoding="utf-8")).targets if not to.startswith("http")]
+            assert [to for to in targets_here if to.startswith("/") or to.endswith(("/", ".."))] == [], file

@@ -51,6 +51,9 @@ DATA_CHANGE: Final = 811
 EVENT_LIST: Final = 916
 STATUS_CHANGE: Final = 820
 """The DefaultBinary encoding ids of the NotificationData types (OPC 10000-6 Annex A.3)."""
+HISTORY_DATA: Final = 658
+HISTORY_MODIFIED_DATA: Final = 664
+"""Those of what HistoryRead gives (OPC 10000-11 §6.5.2); a server that answers the second has put more behind the same values."""
 
 _HOSTILE: Final = (RuntimeError, struct.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What asyncua's decoder raises at odd bytes (its own UaError and RecursionError are RuntimeErrors)."""
@@ -93,6 +96,15 @@ class PublishResponse:
     more: bool
     message: Message
     results: list[int]
+
+
+@dataclass(slots=True)
+class HistoryPart:
+    """One HistoryReadResult: its status, the continuation point (None: that is all), and rows as of `Decoder.read_response`."""
+
+    status: int
+    continuation: bytes | None
+    rows: list[tuple[Any, int, int | None, int | None]] = field(default_factory=list)
 
 
 class Decoder:
@@ -146,6 +158,33 @@ class Decoder:
             return rows
         except (struct.error, IndexError) as error:
             raise DecodingError(f"ReadResponse of {len(data)} bytes is cut short: {error}") from None
+
+    def history_response(self, data: bytes) -> list[HistoryPart]:
+        """The results of a HistoryReadResponse (OPC 10000-4 §5.11.3) of raw values (OPC 10000-11 §6.4.3). Raises DecodingError."""
+        try:
+            pos, _ = self._response_header(data, 0)
+            (count,) = I32.unpack_from(data, pos)
+            pos += 4
+            parts = []
+            for _ in range(count):
+                (status,) = U32.unpack_from(data, pos)
+                continuation, pos = byte_string(data, pos + 4)
+                kind, after = encoding_id(data, pos)
+                end = skip_extension_object(data, pos)
+                part = HistoryPart(status, continuation or None)
+                if data[after] and kind not in (HISTORY_DATA, HISTORY_MODIFIED_DATA):
+                    raise DecodingError(f"history of type {kind}, expected HistoryData ({HISTORY_DATA})")
+                if data[after]:
+                    (rows,) = I32.unpack_from(data, after + 5)
+                    pos = after + 9
+                    for _ in range(rows):
+                        value, code, source, server, pos = self._data_value(data, pos)
+                        part.rows.append((value, code, source, server))
+                parts.append(part)
+                pos = end
+            return parts
+        except (struct.error, IndexError) as error:
+            raise DecodingError(f"HistoryReadResponse of {len(data)} bytes is cut short: {error}") from None
 
     def _response_header(self, data: bytes, pos: int) -> tuple[int, int | None]:
         """Where the ResponseHeader (OPC 10000-4 §7.33) after the type id ends, and its Timestamp (µs)."""

@@ -15,13 +15,15 @@ READ: Final = "read"
 BROWSE: Final = "browse"
 TRANSLATE: Final = "translate"
 MONITOR: Final = "monitor"
+HISTORY: Final = "history"
 
-LIMIT_NODES: Final[dict[str, int]] = {READ: 11705, BROWSE: 11710, TRANSLATE: 11712, MONITOR: 11714}
-"""NodeIds of MaxNodesPerRead, …PerBrowse, …PerTranslateBrowsePathsToNodeIds, MaxMonitoredItemsPerCall (OPC 10000-5 §6.3.11)."""
+LIMIT_NODES: Final[dict[str, int]] = {READ: 11705, BROWSE: 11710, TRANSLATE: 11712, MONITOR: 11714, HISTORY: 12165}
+"""NodeIds of MaxNodesPerRead, …PerBrowse, …PerTranslateBrowsePathsToNodeIds, MaxMonitoredItemsPerCall, MaxNodesPerHistoryReadData
+(OPC 10000-5 §6.3.11)."""
 MAX_ITEMS_PER_SUBSCRIPTION: Final = 24104
 """NodeId of ServerCapabilities.MaxMonitoredItemsPerSubscription (OPC 10000-5 §6.3.2)."""
 
-_DEFAULTS: Final[dict[str, int]] = {READ: 500, BROWSE: 100, TRANSLATE: 200, MONITOR: 500}
+_DEFAULTS: Final[dict[str, int]] = {READ: 500, BROWSE: 100, TRANSLATE: 200, MONITOR: 500, HISTORY: 20}
 """For servers that say nothing (or 0, "no limit"): small enough for a message of 64 kB."""
 _SUSPICIOUS: Final = 50
 """A connection that breaks during a call of more operations than this is taken for a refusal of its size."""

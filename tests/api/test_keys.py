@@ -87,7 +87,14 @@ async def test_with_keys_one_is_needed(shop: Shop) -> None:
             assert refused.headers["www-authenticate"] == 'Bearer realm="guantong"'
             assert refused.headers["content-type"] == "application/problem+json"
         assert (await client.post("/api/v1/signals/imm-01/mode")).status_code == 401
-        for path in ("/", "/docs/en/index.html", "/docs/api", "/openapi.json", "/static-docs/swagger-ui.css", "/health/live"):
+        for path in (
+            "/",
+            "/docs/en/index.html",
+            "/docs/api",
+            "/openapi.json",
+            "/static-docs/swagger-ui.css",
+            "/health/live",
+        ):
             assert (await client.get(path)).status_code == 200, path
         for headers in ({"Authorization": f"Bearer {key}"}, {"authorization": f"bearer  {key}"}, {"X-API-Key": key}):
             assert (await client.get("/api/v1/latest", headers=headers)).status_code == 200

@@ -30,6 +30,7 @@ from gateway.apply import requests
 from gateway.apply.difference import Difference
 from gateway.apply.history import Files, History, Kept, put_back, write_files
 from gateway.apply.requests import Answer, NoCollectorError
+from schemas.bilingual import Bilingual
 from schemas.documents import DocumentError, parse_yaml
 
 _SECRET_KEY = re.compile(r"(^|_)(password|passphrase|secret|token|api_?key)$", re.IGNORECASE)
@@ -212,7 +213,11 @@ def _asked(configured: Configured, action: Any, text: str | None) -> Answer:
         raise ProblemError("config-refused", Words(why, why)) from error
     if told.failure == "problems":
         errors = [
-            ParameterError(f"line {p.line}: {p.path}" if p.line is not None else p.path or p.file, None, p.text)
+            ParameterError(
+                f"line {p.line}: {p.path}" if p.line is not None else p.path or p.file,
+                None,
+                Bilingual(p.text, p.text_zh or p.text),
+            )
             for p in told.problems
         ]
         raise ProblemError("invalid-configuration", Words(told.en, told.zh), errors=errors)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.api.language import NO_WORDS, Language, Words
+from schemas.bilingual import chinese, spoken
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:guantong:problem:"
@@ -43,7 +44,7 @@ _TITLES: Final[dict[str, tuple[int, Words]]] = {
 
 
 class ParameterError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One parameter that is wrong."""
+    """One parameter that is wrong. `expected` may be a `schemas.bilingual.Bilingual`."""
 
     parameter: str
     found: Any = None
@@ -90,7 +91,7 @@ class ProblemError(Exception):
             self.detail.get(language),
             instance[:_LONGEST],
             self.fix.get(language),
-            self.errors,
+            [ParameterError(e.parameter, e.found, spoken(e.expected, language)) for e in self.errors],
         )
 
     def body(self, language: Language, instance: str = "") -> bytes:
@@ -115,7 +116,7 @@ def invalid_all(errors: Sequence[ParameterError]) -> ProblemError:
         "invalid-parameter",
         Words(
             f"{first.parameter}: found {show(first.found)}, expected {first.expected}",
-            f"参数 {first.parameter}：收到 {show(first.found)}，应为 {first.expected}",
+            f"参数 {first.parameter}：收到 {show(first.found)}，应为 {chinese(first.expected)}",
         ),
         errors=errors,
     )

@@ -1,4 +1,7 @@
-"""The collector's half of apply: takes requests, checks the configuration, answers the difference, and has the collector reconfigured."""
+"""The collector's half of apply: takes requests, checks the configuration, answers the difference, and has the collector reconfigured.
+
+Looks at machines come the same way, and are made beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from typing import TYPE_CHECKING
 from gateway.apply import requests
 from gateway.apply.difference import Difference, difference, restart_sections
 from gateway.apply.history import Files, History, read_files
-from gateway.apply.requests import Answer, Request, Told
+from gateway.apply.requests import Answer, LookRequest, Request, Told
 from gateway.config.load import check_config, load_config
 from gateway.config.resolve import resolve
+from gateway.looking.collector import Looking
 from schemas.documents import DocumentError
 
 if TYPE_CHECKING:
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("guantong.apply")
 
 _LOOK = 0.5
+"""Seconds between two looks into the folder;"""
+_SOON, _LIVELY = 0.05, 60.0
+"""and while somebody looks at machines, who opens one branch of a tree after the other."""
+_MOST_LOOKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +45,37 @@ class _Checked:
 
 
 class Receiver:
-    """See the module. `run` goes on until it is cancelled; one request at a time."""
+    """See the module. `run` goes on until it is cancelled; one request at a time, looks beside it."""
 
     def __init__(self, collect: Collect) -> None:
         self._collect = collect
         self._data_dir = collect.config.data_dir
         self._history = History(self._data_dir)
+        self._looking = Looking(collect)
+        self._looks: set[asyncio.Task[None]] = set()
+        self._looked = float("-inf")
 
     async def run(self) -> None:
         """Answers requests. A folder that cannot be used costs applying, not collecting."""
         await asyncio.to_thread(self._begin)
+        try:
+            await self._take()
+        finally:
+            for task in self._looks:
+                task.cancel()
+            await asyncio.gather(*self._looks, return_exceptions=True)
+            await self._looking.close()
+
+    async def _take(self) -> None:
         told = ""
+        clock = self._collect.clock
         while True:
             try:
                 for name, request in await asyncio.to_thread(requests.take, self._data_dir):
+                    if isinstance(request, LookRequest):
+                        self._looked = clock.monotonic()
+                        self._look(name, request)
+                        continue
                     answer = await self._answer(request)
                     await asyncio.to_thread(requests.reply, self._data_dir, name, answer)
                 told = ""
@@ -58,7 +83,22 @@ class Receiver:
                 if str(error) != told:
                     told = str(error)
                     log.warning("requests to apply a configuration cannot be taken: %s", told)
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_SOON if clock.monotonic() - self._looked < _LIVELY else _LOOK)
+
+    def _look(self, name: str, request: LookRequest) -> None:
+        if len(self._looks) >= _MOST_LOOKS:  # nobody waits that long; who asked is told by its own patience
+            return
+        task = asyncio.create_task(self._looks_at(name, request))
+        self._looks.add(task)
+        task.add_done_callback(self._looks.discard)
+
+    async def _looks_at(self, name: str, request: LookRequest) -> None:
+        seen = await self._looking.answer(request.question)
+        self._looked = self._collect.clock.monotonic()
+        try:
+            await asyncio.to_thread(requests.reply, self._data_dir, name, seen)
+        except OSError as error:
+            log.warning("what was seen cannot be told: %s", error)
 
     def _begin(self) -> None:
         """What was asked of an earlier life is gone, and what runs now is kept."""
@@ -89,7 +129,7 @@ class Receiver:
         try:
             checked = await asyncio.to_thread(self._check, mine, request)
         except DocumentError as error:
-            told = [Told(p.file, p.path, p.line, str(p)) for p in error.problems]
+            told = [Told(str(p.file), p.path, p.line, p.text("en"), p.text("zh")) for p in error.problems]
             return Answer(
                 "problems",
                 f"{len(told)} mistakes in the configuration; nothing was changed",

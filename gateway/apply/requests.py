@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.apply.difference import Difference
 from gateway.apply.owner import inherit, make_folder
+from gateway.looking.questions import WITHIN, Machine, Seen
 
 FOLDER = "control"
 TAKEN_WITHIN = 5.0
@@ -26,12 +27,18 @@ _LOOK = 0.05
 _OLD = 600.0
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, tag="configuration"):
     """What the collector is to do with the configuration in `file` (an absolute path), or with `text` as if that file had it."""
 
     action: Literal["difference", "apply"]
     file: str
     text: str | None = None
+
+
+class LookRequest(msgspec.Struct, frozen=True, tag="look"):
+    """A look at a machine. The answer to it is a `gateway.looking.questions.Seen`."""
+
+    question: Machine
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -41,6 +48,7 @@ class Told(msgspec.Struct, frozen=True):
     path: str
     line: int | None
     text: str
+    text_zh: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -68,17 +76,28 @@ def ask(data_dir: Path, request: Request, *, within: float = ANSWERED_WITHIN) ->
 
     Raises NoCollectorError when none runs there (then nothing was done); OSError when the folder cannot be written.
     """
+    return msgspec.json.decode(_exchange(data_dir, request, within), type=Answer)
+
+
+def look(data_dir: Path, question: Machine) -> Seen:
+    """Has the collector of this data directory look at a machine. Raises as `ask` does."""
+    within = WITHIN[type(question)] + 2 * TAKEN_WITHIN
+    return msgspec.json.decode(_exchange(data_dir, LookRequest(question), within), type=Seen)
+
+
+def _exchange(data_dir: Path, request: Request | LookRequest, within: float) -> bytes:
     folder = _folder(data_dir)
     name = uuid.uuid4().hex
     written, answer = folder / f"request-{name}.json", folder / f"answer-{name}.json"
     _write(written, msgspec.json.encode(request))
     begun = time.monotonic()
+    applying = isinstance(request, Request)
     while not answer.exists():
         waited = time.monotonic() - begun
         if waited > TAKEN_WITHIN and _withdrawn(written):
             raise NoCollectorError(
-                f"no collector runs in {data_dir}; the configuration counts when it starts",
-                f"{data_dir} 中没有正在运行的采集进程；配置将在启动时生效",
+                f"no collector runs in {data_dir}" + ("; the configuration counts when it starts" if applying else ""),
+                f"{data_dir} 中没有正在运行的采集进程" + ("；配置将在启动时生效" if applying else ""),
             )
         if waited > within:
             raise NoCollectorError(
@@ -87,16 +106,16 @@ def ask(data_dir: Path, request: Request, *, within: float = ANSWERED_WITHIN) ->
             )
         time.sleep(_LOOK)
     try:
-        return msgspec.json.decode(answer.read_bytes(), type=Answer)
+        return answer.read_bytes()
     finally:
         answer.unlink(missing_ok=True)
 
 
-def take(data_dir: Path) -> list[tuple[str, Request | None]]:
+def take(data_dir: Path) -> list[tuple[str, Request | LookRequest | None]]:
     """The collector's half: the requests that wait, each with the name to answer it by, the oldest first. None for one that is no
     request. What was left by earlier lives is removed."""
     folder = _folder(data_dir)
-    found: list[tuple[str, Request | None]] = []
+    found: list[tuple[str, Request | LookRequest | None]] = []
     for path in sorted(folder.glob("request-*.json"), key=lambda p: p.name):
         taken = path.with_name(path.name.replace("request-", "taken-"))
         try:
@@ -105,8 +124,9 @@ def take(data_dir: Path) -> list[tuple[str, Request | None]]:
         except FileNotFoundError:  # withdrawn in this moment
             continue
         taken.unlink(missing_ok=True)
+        request: Request | LookRequest | None
         try:
-            request = msgspec.json.decode(content, type=Request)
+            request = msgspec.json.decode(content, type=Request | LookRequest)
         except msgspec.MsgspecError:
             request = None
         found.append((path.stem.removeprefix("request-"), request))
@@ -120,7 +140,7 @@ def clear(data_dir: Path) -> None:
             path.unlink()
 
 
-def reply(data_dir: Path, name: str, answer: Answer) -> None:
+def reply(data_dir: Path, name: str, answer: Answer | Seen) -> None:
     """Answers the request with this name."""
     folder = _folder(data_dir)
     _write(folder / f"answer-{name}.json", msgspec.json.encode(answer))

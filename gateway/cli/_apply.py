@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from gateway.cli._output import fail, say, show
+from gateway.cli._output import fail, say, show, tell_problems
 from gateway.cli.app import ConfigOption, JsonOption, app, load
 
 if TYPE_CHECKING:
     from gateway.apply.difference import Difference
     from gateway.apply.history import History, Kept
     from gateway.apply.requests import Answer
-
-_HISTORY = {"number": "number", "time": "time", "hash": "hash", "profiles": "profiles", "file": "file"}
 
 
 @app.command(
@@ -55,8 +53,7 @@ def _check(file: Path) -> None:
     from gateway.config.load import check_config
 
     problems = check_config(file)
-    for problem in problems:
-        typer.echo(str(problem), err=True)
+    tell_problems(problems)
     if problems:
         fail(
             say(
@@ -84,7 +81,7 @@ def _tell(answer: Answer, *, dry_run: bool, as_json: bool) -> None:
         typer.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
     if answer.failure:
         for problem in answer.problems if not as_json else ():
-            typer.echo(problem.text, err=True)
+            typer.echo(say(problem.text_zh, problem.text), err=True)
         fail(say(answer.zh, answer.en), 2 if answer.failure == "problems" else 1)
     if as_json:
         return
@@ -131,7 +128,11 @@ def _show_history(file: Path, *, as_json: bool) -> None:
                 "profiles": names if as_json else ", ".join(names), "file": kept.file,
             }
         )  # fmt: skip
-    show(rows, _HISTORY, as_json=as_json)
+    headings = {
+        "number": say("编号", "number"), "time": say("时间", "time"), "hash": say("校验值", "hash"),
+        "profiles": say("设备模板", "profiles"), "file": say("文件", "file"),
+    }  # fmt: skip
+    show(rows, headings, as_json=as_json)
 
 
 def _wanted(history: History, number: int | None) -> Kept:

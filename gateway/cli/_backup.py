@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli._output import fail, say
+from gateway.cli._output import fail, say, told, with_fix
 from gateway.cli.app import ConfigOption, app
 
 _FORCE = typer.Option("--force", help="Replace what is there.")
@@ -39,9 +39,9 @@ def backup(
     except BackupError as error:
         fail(say(error.zh, error.en))
     except DumpError as error:
-        fail(f"{error}. {error.fix}".rstrip())
+        fail(with_fix(error, error.fix))
     except DocumentError as error:
-        fail(str(error), 2)
+        fail(told(error), 2)
     except OSError as error:
         fail(f"{error.filename or file}: {error.strerror or error}")
     size = file.stat().st_size / 1e6
@@ -80,9 +80,9 @@ def restore(
     except BackupError as error:
         fail(say(error.zh, error.en))
     except DumpError as error:
-        fail(f"{error}. {error.fix}".rstrip())
+        fail(with_fix(error, error.fix))
     except DocumentError as error:
-        fail(str(error), 2)
+        fail(told(error), 2)
     except OSError as error:
         fail(f"{error.filename or file}: {error.strerror or error}")
     typer.echo(

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapters.contract import AdapterError
-from gateway.cli._output import fail, say, show
+from gateway.cli._output import fail, language, say, show, with_fix
 from gateway.cli._points import ForceOption, form_of, save
 from gateway.cli.app import JsonOption, app
+from schemas.bilingual import Bilingual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,12 +64,11 @@ def _settings(
     try:
         return validate(data, LinkSettings, "options")
     except DocumentError as error:
-        fail("; ".join(str(problem) for problem in error.problems), 2)
+        fail("; ".join(problem.text(language()) for problem in error.problems), 2)
 
 
 def _said(error: AdapterError) -> str:
-    fix = say(error.fix_zh, error.fix_en)
-    return f"{error}. {fix}" if fix else str(error)
+    return with_fix(error, Bilingual(error.fix_en, error.fix_zh))
 
 
 @contextmanager
@@ -300,7 +300,7 @@ def _write(
             text = files.to_yaml(
                 profile_of(imported(rows), device, settings.endpoint), f"guantong browse {settings.endpoint}"
             )
-            problems = [str(problem) for problem in files.save_profile(text, target)]
+            problems = [problem.text(language()) for problem in files.save_profile(text, target)]
         except TableError as error:
             problems = [problem.told(say("zh", "en")) for problem in error.problems]
         except OSError as error:
@@ -363,7 +363,7 @@ def modbus(
         place = validate(where, ModbusAddress, "options")
         settings = validate(link, ModbusLinkSettings, "options")
     except DocumentError as error:
-        fail("; ".join(str(problem) for problem in error.problems), 2)
+        fail("; ".join(problem.text(language()) for problem in error.problems), 2)
     with _told():
         found = asyncio.run(read_modbus(settings, unit, place, timeout=timeout))
     told = info(found.status)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli._output import fail, say
+from gateway.cli._output import fail, say, told
 from gateway.cli.app import ConfigOption, app, load
 
 _EVERY = 0.2
@@ -35,7 +35,7 @@ def capture(
     try:
         seconds = parse_duration(for_)
     except ValueError as error:
-        fail(f"--for {for_!r}: {error}", 2)
+        fail(f"--for {for_!r}: {told(error)}", 2)
     if out is not None and out.suffix not in (".txt", ".pcapng"):
         fail(say(f"--out {out}：请写 .txt 或 .pcapng", f"--out {out}: write a name that ends in .txt or .pcapng"), 2)
     loaded = load(config)
@@ -44,8 +44,8 @@ def capture(
     except NoFramesError as error:
         fail(
             say(
-                f"采集进程未运行：{error}。请先执行 guantong run",
-                f"no collector runs: {error}. Start guantong run first",
+                f"采集进程未运行：{told(error)}。请先执行 guantong run",
+                f"no collector runs: {told(error)}. Start guantong run first",
             )
         )
     frames: list[Frame] = []
@@ -64,8 +64,8 @@ def capture(
             wire, link = answer.wire, answer.link
             if answer.frames and 0 <= last < answer.frames[0].number - 1:
                 missed += answer.frames[0].number - 1 - last
-            for told in answer.frames:
-                frame = Frame(told.number, told.at, told.direction, told.data, told.size, told.meaning)
+            for kept in answer.frames:
+                frame = Frame(kept.number, kept.at, kept.direction, kept.data, kept.size, kept.meaning)
                 last = frame.number
                 if out is None:
                     typer.echo(as_text(frame))
@@ -77,7 +77,7 @@ def capture(
     except KeyboardInterrupt:
         typer.echo(err=True)  # what was captured so far is kept
     except NoFramesError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(told(error), err=True)
     finally:
         client.close()
     if missed:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapters.contract import Adapter, AdapterError, Samples
-from gateway.cli._output import fail, say, show
+from gateway.cli._output import fail, say, show, tell_problems, told, with_fix
 from gateway.cli.app import ConfigOption, JsonOption, app, load
+from schemas.bilingual import Bilingual
 
 if TYPE_CHECKING:
     from gateway.config.models import Config
@@ -21,7 +22,22 @@ if TYPE_CHECKING:
 
 _CONNECT = 10.0
 _READ = 10.0
-_COLUMNS = {"what": "what", "state": "state", "detail": "detail", "fix": "fix"}
+
+
+def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    headings = {
+        "what": say("项目", "what"), "state": say("状态", "state"), "detail": say("说明", "detail"), "fix": say("处理", "fix"),
+    }  # fmt: skip
+    if not as_json:
+        rows = [{**row, "what": _what(row["what"])} for row in rows]
+    show(rows, headings, as_json=as_json)
+
+
+def _what(text: str) -> str:
+    """What was looked at, for people; in JSON it is a stable word."""
+    kind, blank, name = text.partition(" ")
+    words = {"configuration": "配置", "link": "链路", "device": "设备", "bus": "总线", "store": "存储"}
+    return f"{say(words.get(kind, kind), kind)}{blank}{name}"
 
 
 def _row(what: str, state: str, detail: str = "", fix: str = "") -> dict[str, Any]:
@@ -37,19 +53,17 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
 
     problems = check_config(config)
     if problems:
-        rows = [_row(f"{p.file}", "failed", str(p)) for p in problems]
         if json:
-            show(rows, _COLUMNS, as_json=True)
+            _show([_row(told(p.file), "failed", p.text(say("zh", "en"))) for p in problems], as_json=True)
         else:
-            for problem in problems:
-                typer.echo(str(problem), err=True)
+            tell_problems(problems)
             typer.echo(
                 say(f"配置有 {len(problems)} 处错误", f"{len(problems)} mistakes in the configuration"), err=True
             )
         raise typer.Exit(2)
     with _quiet():
         rows = asyncio.run(_check(load(config)))
-    show(rows, _COLUMNS, as_json=json)
+    _show(rows, as_json=json)
     raise typer.Exit(0 if all(row["state"] == "ok" for row in rows) else 1)
 
 
@@ -70,25 +84,32 @@ async def _check(config: Config) -> list[dict[str, Any]]:
 
     plan = resolve(config)
     links = await asyncio.gather(*(_check_link(link) for link in plan.links))
-    rows = [_row("configuration", "ok", f"{len(plan.devices)} devices, {len(plan.signals)} signals")]
+    rows = [_row("configuration", "ok", _count(len(plan.devices), len(plan.signals)))]
     rows += [row for link in links for row in link]
     return [*rows, await _check_bus(config), await asyncio.to_thread(_check_store, config)]
+
+
+def _count(devices: int, signals: int) -> str:
+    return say(f"{devices} 个设备，{signals} 个信号", f"{devices} devices, {signals} signals")
 
 
 async def _check_link(link: PlannedLink) -> list[dict[str, Any]]:
     if link.adapter is None:
         assert link.broken is not None
-        return [_row(f"link {link.id}", "failed", str(link.broken), _fix(link.broken))]
+        return [_row(f"link {link.id}", "failed", told(link.broken), _fix(link.broken))]
     adapter = link.adapter(link.spec())
     try:
         async with asyncio.timeout(_CONNECT):
             await adapter.connect()
     except AdapterError as error:
-        return [_row(f"link {link.id}", "failed", str(error), _fix(error))]
+        return [_row(f"link {link.id}", "failed", told(error), _fix(error))]
     except TimeoutError:
         return [
             _row(
-                f"link {link.id}", "failed", f"no connection within {_CONNECT:.0f} s", "Check address, cable and power."
+                f"link {link.id}",
+                "failed",
+                say(f"{_CONNECT:.0f} 秒内未能连接", f"no connection within {_CONNECT:.0f} s"),
+                say("请检查地址、网线和电源。", "Check address, cable and power."),
             )
         ]
     try:
@@ -105,11 +126,12 @@ async def _check_device(adapter: Adapter, device: PlannedDevice) -> dict[str, An
         async with asyncio.timeout(_READ):
             samples = await adapter.read([signal.point for signal in device.signals])
     except AdapterError as error:
-        return _row(what, "failed", str(error), _fix(error))
+        return _row(what, "failed", told(error), _fix(error))
     except TimeoutError:
         return _row(
-            what, "failed", f"no answer within {_READ:.0f} s", "Check the unit number, the wiring and the power."
-        )
+            what, "failed", say(f"{_READ:.0f} 秒内没有应答", f"no answer within {_READ:.0f} s"),
+            say("请检查站号、接线和电源。", "Check the unit number, the wiring and the power."),
+        )  # fmt: skip
     first = device.first
     bad = {
         device.signals[point - first].signal.name: status
@@ -117,21 +139,28 @@ async def _check_device(adapter: Adapter, device: PlannedDevice) -> dict[str, An
         if is_bad(status)
     }
     if len(bad) == len(device.signals) and bad:
-        told = info(next(iter(bad.values())))
-        return _row(what, "failed", f"{adapter.endpoint(device.id)}: {told.name}", say(told.fix_zh, told.fix_en))
+        meaning = info(next(iter(bad.values())))
+        return _row(what, "failed", f"{adapter.endpoint(device.id)}: {meaning.name}", say(meaning.fix_zh, meaning.fix_en))
     if bad:
         listed = ", ".join(f"{name} ({info(status).name})" for name, status in list(bad.items())[:3])
-        told = info(next(iter(bad.values())))
+        meaning = info(next(iter(bad.values())))
         return _row(
             what,
             "degraded",
-            f"{len(bad)} of {len(device.signals)} signals are bad: {listed}",
-            say(told.fix_zh, told.fix_en),
+            say(
+                f"{len(device.signals)} 个信号中 {len(bad)} 个不良：{listed}",
+                f"{len(bad)} of {len(device.signals)} signals are bad: {listed}",
+            ),
+            say(meaning.fix_zh, meaning.fix_en),
         )
     clock = _clock_of(samples, device)
     if clock is not None:
         return clock
-    return _row(what, "ok", f"{adapter.endpoint(device.id)}: {len(device.signals)} signals")
+    return _row(what, "ok", f"{adapter.endpoint(device.id)}: {_signals(len(device.signals))}")
+
+
+def _signals(count: int) -> str:
+    return say(f"{count} 个信号", f"{count} signals")
 
 
 def _clock_of(samples: Samples, device: PlannedDevice) -> dict[str, Any] | None:
@@ -147,11 +176,19 @@ def _clock_of(samples: Samples, device: PlannedDevice) -> dict[str, Any] | None:
     if hours and abs(off - hours * 3600) <= device.clock.tolerance:
         sign = "+" if hours > 0 else "-"
         return _row(
-            f"device {device.id}", "degraded", f"its clock is {hours:+g} h off: local time sent as UTC",
-            f"Write clock: {{offset: {sign}{abs(hours):g}h}} at this device, or set its time zone.",
+            f"device {device.id}", "degraded",
+            say(
+                f"设备时钟相差 {hours:+g} 小时：把本地时间当作 UTC 发送",
+                f"its clock is {hours:+g} h off: local time sent as UTC",
+            ),
+            say(
+                f"请在该设备处写 clock: {{offset: {sign}{abs(hours):g}h}}，或设置设备的时区。",
+                f"Write clock: {{offset: {sign}{abs(hours):g}h}} at this device, or set its time zone.",
+            ),
         )  # fmt: skip
     return _row(
-        f"device {device.id}", "degraded", f"its clock is {off:+.0f} s off; the gateway's time is used",
+        f"device {device.id}", "degraded",
+        say(f"设备时钟相差 {off:+.0f} 秒；改用网关时间", f"its clock is {off:+.0f} s off; the gateway's time is used"),
         say("请校准设备时钟（或让设备使用 NTP）。", "Set the device's clock, or let it use NTP."),
     )  # fmt: skip
 
@@ -172,8 +209,15 @@ async def _check_bus(config: Config) -> dict[str, Any]:
         if bus.connected:
             return _row("bus", "ok", f"{where}, MQTT {bus.options.protocol}")
         if config.bus.embedded and "nothing listens" in bus.health.reason:
-            return _row("bus", "ok", f"embedded broker on {where}, started by guantong run")
-        return _row("bus", "failed", bus.health.reason, say(bus.health.fix_zh, bus.health.fix_en))
+            return _row(
+                "bus",
+                "ok",
+                say(
+                    f"内置代理位于 {where}，由 guantong run 启动",
+                    f"embedded broker on {where}, started by guantong run",
+                ),
+            )
+        return _row("bus", "failed", told(bus.health.reason), say(bus.health.fix_zh, bus.health.fix_en))
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -187,17 +231,21 @@ def _check_store(config: Config) -> dict[str, Any]:
     try:
         data_dir = data_dir_of(config)
     except CannotStartError as error:
-        return _row("store", "failed", str(error))
+        return _row("store", "failed", told(error))
     if config.store.url is None and not any(data_dir.glob("*.sqlite*")):
-        return _row("store", "ok", f"SQLite in {data_dir}, made by guantong run")
+        return _row(
+            "store",
+            "ok",
+            say(f"SQLite 位于 {data_dir}，由 guantong run 创建", f"SQLite in {data_dir}, made by guantong run"),
+        )
     reader = open_reader(config.store, data_dir)
     try:
         reader.check()
     except StoreError as error:
-        return _row("store", "failed", str(error), error.fix)
+        return _row("store", "failed", told(error), told(error.fix))
     finally:
         reader.close()
-    return _row("store", "ok", config.store.url or f"SQLite in {data_dir}")
+    return _row("store", "ok", config.store.url or say(f"SQLite 位于 {data_dir}", f"SQLite in {data_dir}"))
 
 
 def _fix(error: AdapterError) -> str:
@@ -222,12 +270,14 @@ def read(
     try:
         plan = resolve(loaded)
     except DocumentError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
+        tell_problems(error.problems)
         fail(say("配置有误", "the configuration has mistakes"), 2)
     show(
         asyncio.run(_read(plan, device, signal)),
-        {"signal": "signal", "value": "value", "unit": "unit", "quality": "quality", "status": "status", "raw": "raw", "ts": "time", "address": "address"},
+        {
+            "signal": say("信号", "signal"), "value": say("值", "value"), "unit": say("单位", "unit"), "quality": say("质量", "quality"),
+            "status": say("状态", "status"), "raw": say("原始值", "raw"), "ts": say("时间", "time"), "address": say("地址", "address"),
+        },
         as_json=json,
     )  # fmt: skip
 
@@ -260,7 +310,7 @@ async def _read(plan: Plan, device_id: str, pattern: str) -> list[dict[str, Any]
             await adapter.connect()
             samples = await adapter.read([s.point for s in chosen])
     except AdapterError as error:
-        fail(f"{error}. {_fix(error)}")
+        fail(with_fix(error, Bilingual(error.fix_en, error.fix_zh)))
     except TimeoutError:
         fail(say("设备没有应答", "the device does not answer"))
     finally:

@@ -27,7 +27,7 @@ def start_demo(
     """Starts everything; returns the exit code. Says which port is taken, and by which option it moves."""
     language = language or ("zh" if chinese() else "en")
     if language not in ("zh", "en"):
-        fail(f"--language {language!r}: write zh or en", 2)
+        fail(say(f"--language {language!r}：请写 zh 或 en", f"--language {language!r}: write zh or en"), 2)
     wanted = [(api_port, "--api-port"), (mqtt_port, "--mqtt-port")]
     wanted += [(base_port + offset, "--base-port") for offset in _SIMULATOR_OFFSETS]
     for port, option in wanted:

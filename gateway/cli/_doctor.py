@@ -25,7 +25,7 @@ def doctor(config: ConfigOption = None, json: JsonOption = False) -> None:
         loaded = load_config(config)
     except DocumentError as error:
         fix = ("guantong check 会逐条说明。", "guantong check explains each.")
-        findings = [Finding("configuration", "fail", str(problem), str(problem), *fix) for problem in error.problems]
+        findings = [Finding("configuration", "fail", p.text("zh"), p.text("en"), *fix) for p in error.problems]
     findings += examine(loaded)
     if json:
         show([dataclasses.asdict(finding) for finding in findings], {}, as_json=True)

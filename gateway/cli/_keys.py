@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway.api.keys import Role
-from gateway.cli._output import fail, say, show
+from gateway.cli._output import fail, say, show, told, with_fix
 from gateway.cli.app import ConfigOption, JsonOption, app, load
 
 key_app = typer.Typer(
@@ -32,9 +32,9 @@ def add(
         loaded.data_dir.mkdir(parents=True, exist_ok=True)
         key = KeyFile(loaded.data_dir).add(name, role)
     except KeyFileError as error:
-        fail(f"{error}. {error.fix}")
+        fail(with_fix(error, error.fix))
     except (ValueError, OSError) as error:
-        fail(str(error))
+        fail(told(error))
     typer.echo(key)
     typer.echo(say("请立即保存：此密钥不会再次显示。", "Keep it now: it is not shown again."), err=True)
 
@@ -47,8 +47,9 @@ def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
     try:
         rows = [{"name": k.name, "role": k.role, "created": k.created} for k in KeyFile(load(config).data_dir).list()]
     except KeyFileError as error:
-        fail(str(error))
-    show(rows, {"name": "name", "role": "role", "created": "created"}, as_json=json)
+        fail(told(error))
+    headings = {"name": say("名称", "name"), "role": say("角色", "role"), "created": say("创建时间", "created")}
+    show(rows, headings, as_json=json)
 
 
 @key_app.command(epilog="Example: guantong key revoke mes")
@@ -63,5 +64,5 @@ def revoke(name: Annotated[str, typer.Argument(help="Whose key ends.")], config:
             say(f"没有名为 {name!r} 的密钥（guantong key list）", f"there is no key named {name!r} (guantong key list)")
         )
     except KeyFileError as error:
-        fail(str(error))
+        fail(told(error))
     typer.echo(say(f"{name} 的密钥已作废", f"the key of {name} has ended"))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli._output import fail, say, show
+from gateway.cli._output import fail, say, show, with_fix
 from gateway.cli.app import ConfigOption, JsonOption, app, load
 
 ledger_app = typer.Typer(
@@ -20,10 +20,13 @@ app.add_typer(
     epilog="Examples: guantong ledger    guantong ledger --json    guantong ledger adopt STORE-ID",
 )
 
-_COLUMNS = {
-    "stream": "stream", "gateway": "gateway", "outbox": "in outbox", "high": "last number", "sent": "sent", "confirmed": "confirmed",
-    "stored": "stored", "gaps": "gaps", "closed": "closed",
-}  # fmt: skip
+
+def _columns() -> dict[str, str]:
+    return {
+        "stream": say("流", "stream"), "gateway": say("网关", "gateway"), "outbox": say("发件箱中", "in outbox"),
+        "high": say("最后编号", "last number"), "sent": say("已发送", "sent"), "confirmed": say("已确认", "confirmed"),
+        "stored": say("已入库", "stored"), "gaps": say("缺口", "gaps"), "closed": say("已结束", "closed"),
+    }  # fmt: skip
 
 
 @ledger_app.callback()
@@ -53,10 +56,10 @@ def ledger(context: typer.Context, config: ConfigOption = None, json: JsonOption
                 gateway=record.gateway, stored=record.watermark, gaps=record.gaps, closed=record.closed_at is not None
             )
     except StoreError as error:
-        typer.echo(f"{say('存储不可用', 'the store cannot be read')}: {error}. {error.fix}", err=True)
+        typer.echo(f"{say('存储不可用', 'the store cannot be read')}: {with_fix(error, error.fix)}", err=True)
     finally:
         reader.close()
-    show(list(rows.values()), _COLUMNS, as_json=json)
+    show(list(rows.values()), _columns(), as_json=json)
 
 
 def _held(path: Path) -> list[dict[str, Any]]:
@@ -122,7 +125,7 @@ def adopt(
         outbox.pin(store)
         outbox.close()
     except OutboxError as error:
-        fail(f"{error}. {error.fix}")
+        fail(with_fix(error, error.fix))
     finally:
         lock.release()
     typer.echo(

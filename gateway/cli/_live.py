@@ -80,12 +80,12 @@ def devices(
         for row in rows:
             row["why"] = "; ".join(text for text in (row["text"] or row["reason"], row["fix"]) if text)
     columns = {
-        "id": "device",
-        "state": "state",
-        "name": "name",
-        "signals": "signals",
-        "last_seen": "last seen",
-        "why": "reason and fix",
+        "id": say("设备", "device"),
+        "state": say("状态", "state"),
+        "name": say("名称", "name"),
+        "signals": say("信号数", "signals"),
+        "last_seen": say("最后收到", "last seen"),
+        "why": say("原因与处理", "reason and fix"),
     }
     show(rows, columns, as_json=json)
 

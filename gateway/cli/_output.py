@@ -6,15 +6,20 @@ import locale
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import typer
 
+from schemas.bilingual import Language, of_error, spoken
+
+if TYPE_CHECKING:
+    from schemas.documents import Problem
+
 
 def chinese() -> bool:
-    """True when the terminal's language is Chinese (LC_ALL, LC_MESSAGES, LANG)."""
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+    """True when the terminal's language is Chinese (GUANTONG_LANGUAGE, LC_ALL, LC_MESSAGES, LANG; the first that is set counts)."""
+    for name in ("GUANTONG_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
         value = os.environ.get(name)
         if value:
             return value.lower().startswith("zh")
@@ -26,10 +31,36 @@ def say(zh: str, en: str) -> str:
     return zh if chinese() else en
 
 
+def language() -> Language:
+    """The terminal's language."""
+    return "zh" if chinese() else "en"
+
+
+def told(text: str | BaseException) -> str:
+    """A text that exists in both languages, or what an exception says, in the terminal's language."""
+    return spoken(text if isinstance(text, str) else of_error(text), language())
+
+
+def with_fix(error: BaseException, fix: str) -> str:
+    """What an exception says, and what can be done, as two sentences."""
+    what = told(error)
+    if not fix:
+        return what
+    return f"{what.removesuffix('。')}。{told(fix)}" if chinese() else f"{what.removesuffix('.')}. {told(fix)}"
+
+
+def tell_problems(problems: Sequence[Problem]) -> None:
+    """Prints the mistakes of a document, one a line, on standard error."""
+    for problem in problems:
+        typer.echo(problem.text(language()), err=True)
+
+
 def fail(message: str, code: int = 1) -> NoReturn:
     """Prints what is wrong, on standard error, and ends with `code`."""
+    head = say("错误：", "error: ")
     typer.echo(
-        typer.style("error: ", fg="red", bold=True) + message if sys.stderr.isatty() else f"error: {message}", err=True
+        typer.style(head, fg="red", bold=True) + told(message) if sys.stderr.isatty() else head + told(message),
+        err=True,
     )
     raise typer.Exit(code)
 

@@ -26,7 +26,7 @@ def _language(language: str | None) -> str:
     if language is None:
         return "zh" if chinese() else "en"
     if language not in ("zh", "en"):
-        fail(f"--language {language!r}: write zh or en", 2)
+        fail(say(f"--language {language!r}：请写 zh 或 en", f"--language {language!r}: write zh or en"), 2)
     return language
 
 
@@ -125,7 +125,7 @@ def import_(
     except OSError as error:
         fail(f"{target}: {error.strerror}")
     for problem in problems:
-        typer.echo(str(problem), err=True)
+        typer.echo(problem.text(spoken), err=True)
     if problems:
         fail(say("未导入任何内容", "nothing was imported"), 2)
     for notice in imported.notices:

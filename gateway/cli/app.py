@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway import __version__
-from gateway.cli._output import fail, say
+from gateway.cli._output import fail, say, tell_problems
 
 if TYPE_CHECKING:
     from gateway.config.models import Config
@@ -43,8 +43,7 @@ def load(config: Path | None) -> Config:
     try:
         return load_config(config)
     except DocumentError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
+        tell_problems(error.problems)
         fail(say(f"配置有 {len(error.problems)} 处错误", f"{len(error.problems)} mistakes in the configuration"), 2)
 
 
@@ -61,7 +60,13 @@ def run(
 
     if role is not None:
         if role not in ROLES:
-            fail(f"--role {role!r}: write one of {', '.join(ROLES)}", 2)
+            fail(
+                say(
+                    f"--role {role!r}：请写 {'、'.join(ROLES)} 之一",
+                    f"--role {role!r}: write one of {', '.join(ROLES)}",
+                ),
+                2,
+            )
         raise typer.Exit(start(role, config))
     loaded = load(config)
     from gateway.cli._work import gateway_children, hand_over, taken_port

@@ -16,6 +16,7 @@ from openpyxl.utils import coordinate_to_tuple, get_column_letter
 
 from gateway.points._cells import FORMULA, Cell, blank
 from gateway.points.columns import COMBINED, IGNORED, SHEETS, Column, by_heading, folded
+from schemas.bilingual import chinese
 from schemas.documents import nearest
 from schemas.model import Text
 
@@ -42,7 +43,7 @@ class TableProblem:
             return where + self.text.get(language)
         return (
             where
-            + (f"填的是 {self.found}：" if language.startswith("zh") else f"found {self.found}: ")
+            + (f"填的是 {chinese(self.found)}：" if language.startswith("zh") else f"found {self.found}: ")
             + self.text.get(language)
         )
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.points._cells import shown
 from gateway.points.columns import DEVICES, POINTS
 from schemas import units
+from schemas.bilingual import chinese, of_error
 
 Values = dict[str, Any]
 """Column key -> the cell's value."""
@@ -140,7 +141,9 @@ def _units(values: Values) -> Iterator[Finding]:
             known[key] = units.resolve(text)
         except units.UnitError as error:
             ambiguous = units.AMBIGUOUS.get(units.normalise(text))
-            zh = f"单位有多种含义；请写成 {' 或 '.join(ambiguous)}" if ambiguous else f"不认识这个单位（{error}）"
+            zh = chinese(of_error(error))
+            if ambiguous:
+                zh = f"单位有多种含义；请写成 {' 或 '.join(map(chinese, ambiguous))}"
             yield key, repr(text), zh, str(error)
     if len(known) == 2:
         try:
@@ -149,7 +152,7 @@ def _units(values: Values) -> Iterator[Finding]:
             yield (
                 "source_unit",
                 shown(values["source_unit"]),
-                f"与单位 {values['unit']} 不是同一种量（{error}）",
+                f"与单位 {values['unit']} 不是同一种量（{chinese(of_error(error))}）",
                 str(error),
             )
 

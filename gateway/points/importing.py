@@ -14,6 +14,7 @@ from gateway.points._cells import CellError, narrow, parse, shown
 from gateway.points._grid import Book, Row, Table, TableError, TableProblem, read_bytes, read_table
 from gateway.points._rules import Values, check_device, check_point
 from gateway.points.columns import COMBINED, DEVICES, POINTS, Column
+from schemas.bilingual import chinese
 from schemas.documents import DocumentError, Problem, nearest, validate
 from schemas.model import Text
 from schemas.profile import Profile
@@ -302,11 +303,14 @@ class _Importer:
             problems = error.problems
         for problem in problems:
             place = self._place_of(problem, places)
-            said = f"expected {problem.expected}" if problem.expected else ""
+            en = f"expected {problem.expected}" if problem.expected else ""
+            zh = f"应为 {chinese(problem.expected)}" if problem.expected else ""
             if problem.nearest:
-                said += f", did you mean {problem.nearest}?"
-            said = f"{said} {problem.fix}".strip() or str(problem)
-            self._tell(None, place, problem.found, f"不符合要求：{said}", said)
+                en += f", did you mean {problem.nearest}?"
+                zh += f"，是否指 {problem.nearest}？"
+            en = f"{en} {problem.fix}".strip() or str(problem)
+            zh = f"{zh}{'。' if zh and not zh.endswith('？') else ''}{chinese(problem.fix)}" or problem.text("zh")
+            self._tell(None, place, problem.found, f"不符合要求：{zh}", en)
 
     def _place_of(self, problem: Problem, places: Mapping[str, tuple[_Device, Row | None]]) -> str:
         match = re.match(r"links\[\d+\](\.devices\[\d+\](\.signals\[\d+\])?)?", problem.path)

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
-from schemas.profile import EventClause
+from schemas.profile import EventClause, Group
 
 # ---------------------------------------------------------------------------------------------------------------- errors
 
@@ -139,6 +139,8 @@ class Point:
     address: BaseModel
     type: str
     """The signal's type (`schemas.model.ValueType`), which an adapter may use to decode."""
+    deadband: float = 0.0
+    """Raw values that differ from the one given last by no more than this need not be given: they are not stored. 0: all are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ class DeviceSpec:
     """Group name -> period in seconds."""
     points: tuple[Point, ...]
     events: tuple[EventClause, ...] = ()
+    options: Mapping[str, Group] = field(default_factory=dict)
+    """Group name -> everything that is configured of it; one that is missing is as `Group()`."""
 
 
 @dataclass(frozen=True, slots=True)

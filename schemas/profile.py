@@ -5,12 +5,14 @@ A profile is a YAML file; one profile serves many devices. `load_profile` is in 
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from schemas.model import Duration, Signal, SignalName, Strict, Text, ValueType
+from schemas.bilingual import Bilingual
+from schemas.model import Deadband, Duration, Signal, SignalName, Strict, Text, ValueType
 
 # ---------------------------------------------------------------------------------------------------- Modbus addresses
 
@@ -73,17 +75,39 @@ class ModbusAddress(Strict):
     def _coherent(self) -> ModbusAddress:
         if (self.address is None) == (self.number is None):
             raise ValueError(
-                "give `address` (zero-based, as on the wire) or `number` (one-based, as printed), one of the two"
+                Bilingual(
+                    "give `address` (zero-based, as on the wire) or `number` (one-based, as printed), one of the two",
+                    "`address`（从 0 起，报文地址）与 `number`（从 1 起，手册编号）须且只能写一个",
+                )
             )
         bits = self.table in ("coil", "discrete")
         if bits and self.type not in ("bool", "uint16"):
-            raise ValueError(f"a {self.table} is one bit: its type is bool, not {self.type}")
+            raise ValueError(
+                Bilingual(
+                    f"a {self.table} is one bit: its type is bool, not {self.type}",
+                    f"{self.table} 只有一位：类型应为 bool，而不是 {self.type}",
+                )
+            )
         if not bits and self.type == "bool":
-            raise ValueError("a register is 16 bits: write type uint16 and `bit:` at the signal")
+            raise ValueError(
+                Bilingual(
+                    "a register is 16 bits: write type uint16 and `bit:` at the signal",
+                    "寄存器为 16 位：请写 type: uint16，并在信号处写 `bit:`",
+                )
+            )
         if self.type in ("string", "bytes") and self.length is None:
-            raise ValueError(f"type {self.type} needs `length` in registers")
+            raise ValueError(
+                Bilingual(
+                    f"type {self.type} needs `length` in registers", f"类型 {self.type} 需要 `length`（寄存器个数）"
+                )
+            )
         if self.wire + self.registers > 65536:
-            raise ValueError(f"address {self.wire} with {self.registers} registers reaches beyond 65535")
+            raise ValueError(
+                Bilingual(
+                    f"address {self.wire} with {self.registers} registers reaches beyond 65535",
+                    f"地址 {self.wire} 加 {self.registers} 个寄存器超出 65535",
+                )
+            )
         return self
 
     @property
@@ -116,6 +140,11 @@ class ModbusRules(Strict):
 
 # ---------------------------------------------------------------------------------------------------- OPC UA addresses
 
+Discard = Literal["oldest", "newest"]
+Trigger = Literal["status", "status-value", "status-value-timestamp"]
+"""What of a value makes a notification (OPC 10000-4 §7.22.2, DataChangeTrigger)."""
+Mode = Literal["subscribe", "poll", "both"]
+
 _NODE_ID = re.compile(r"(?:(?:nsu=[^;]+|ns=\d+);)?(?:i=\d+|s=.+|g=[0-9a-fA-F-]{36}|b=.+)", re.DOTALL)
 
 
@@ -129,16 +158,31 @@ class OpcUaAddress(Strict):
 
     node: str | None = None
     path: str | None = None
-    sampling: Duration | None = Field(default=None, description="Sampling interval; the group's period by default.")
-    queue: int | None = Field(default=None, ge=1, le=100_000, description="Server-side queue size.")
+    sampling: Duration | None = Field(
+        default=None,
+        description="Sampling interval; the group's by default. 0: each change, as fast as the server can.",
+    )
+    queue: int | None = Field(
+        default=None, ge=1, le=100_000, description="Server-side queue size; the group's by default."
+    )
+    discard: Discard | None = Field(default=None, description="What a full queue drops; the group's by default.")
+    trigger: Trigger | None = Field(default=None, description="What counts as a change; the group's by default.")
 
     @model_validator(mode="after")
     def _coherent(self) -> OpcUaAddress:
         if (self.node is None) == (self.path is None):
-            raise ValueError("give `node` (a NodeId) or `path` (a browse path), one of the two")
+            raise ValueError(
+                Bilingual(
+                    "give `node` (a NodeId) or `path` (a browse path), one of the two",
+                    "`node`（NodeId）与 `path`（浏览路径）须且只能写一个",
+                )
+            )
         if self.node is not None and not _NODE_ID.fullmatch(self.node):
             raise ValueError(
-                f"{self.node!r} is not a NodeId: write nsu=URI;s=NAME, nsu=URI;i=NUMBER, ns=2;s=NAME or i=2258"
+                Bilingual(
+                    f"{self.node!r} is not a NodeId: write nsu=URI;s=NAME, nsu=URI;i=NUMBER, ns=2;s=NAME or i=2258",
+                    f"{self.node!r} 不是 NodeId：请写 nsu=URI;s=NAME、nsu=URI;i=NUMBER、ns=2;s=NAME 或 i=2258",
+                )
             )
         return self
 
@@ -152,12 +196,43 @@ class OpcUaRules(Strict):
         description="Where the device's paths begin: a NodeId, or a path below Objects in which * matches any characters, "
         "e.g. di:DeviceSet/em77:IMM_*. Empty: the Objects folder.",
     )
+    encoding: str = Field(
+        default="utf-8",
+        description="How the server encodes its strings, where it is not UTF-8 as the standard asks, e.g. gbk.",
+    )
+    deadband: Literal["server", "gateway"] = Field(
+        default="server",
+        description="Where deadbands are applied: at the server too, once it has shown that its deadband keeps slow drifts, "
+        "or in the gateway alone.",
+    )
+    structures: bool = Field(
+        default=True, description="Structures are decoded by the server's type definitions; false: they stay bytes."
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            name = codecs.lookup(value).name
+            "a".encode(name)
+        except (LookupError, UnicodeError, ValueError):
+            raise ValueError(
+                Bilingual(
+                    f"{value!r} is not a text encoding: write utf-8, gbk, gb18030, big5, shift_jis, latin-1 …",
+                    f"{value!r} 不是字符编码：请写 utf-8、gbk、gb18030、big5、shift_jis、latin-1 等",
+                )
+            ) from None
+        return name
 
 
 class EventField(Strict):
     """One field of an event: a select clause (OPC 10000-4 §7.22.3, SimpleAttributeOperand)."""
 
     path: str = Field(description="Browse path from the event type, e.g. em83:JobCycleCounter or Message.")
+    of: str | None = Field(
+        default=None,
+        description="NodeId of the event type that defines the field, when it is a subtype of the clause's.",
+    )
     unit: str = ""
     type: ValueType | Literal["any"] = "any"
     description: Text = Text()
@@ -182,7 +257,31 @@ class EventClause(Strict):
 class Group(Strict):
     """A scan group (Modbus) or a subscription (OPC UA)."""
 
-    period: Duration = Field(default=1.0, gt=0, description="Scan period; OPC UA: publishing interval.")
+    period: Duration = Field(
+        default=1.0, gt=0, description="Scan period; OPC UA: publishing interval, or the grid on which it is read."
+    )
+    mode: Mode = Field(
+        default="subscribe",
+        description="OPC UA: how values come. subscribe: the server tells changes; poll: everything is read on a fixed grid; "
+        "both: subscribed, and read every `poll` to find what the subscription did not tell.",
+    )
+    poll: Duration = Field(default=60.0, gt=0, description="OPC UA, mode both: how often everything is read as well.")
+    sampling: Duration | None = Field(
+        default=None, description="OPC UA: sampling interval; the period by default. 0: as fast as the server can."
+    )
+    queue: int | None = Field(
+        default=None, ge=1, le=100_000,
+        description="OPC UA: values that the server holds for each signal; by default those of two publishing intervals and some.",
+    )  # fmt: skip
+    discard: Discard = Field(default="oldest", description="OPC UA: what a full queue drops.")
+    trigger: Trigger = Field(
+        default="status-value",
+        description="OPC UA: what counts as a change: the status alone, status and value, or a new source time as well.",
+    )
+    deadband: Deadband | None = Field(
+        default=None,
+        description="For the measurements and settings of the group that have none of their own; percent where they have a range.",
+    )
 
 
 class Source(Strict):
@@ -232,12 +331,22 @@ class Profile(Strict):
         seen: set[str] = set()
         for signal in self.signals:
             if signal.name in seen:
-                raise ValueError(f"signal {signal.name} is defined twice")
+                raise ValueError(Bilingual(f"signal {signal.name} is defined twice", f"信号 {signal.name} 重复定义"))
             seen.add(signal.name)
             if signal.group not in self.groups:
-                raise ValueError(f"signal {signal.name}: group {signal.group!r} is not one of {sorted(self.groups)}")
+                raise ValueError(
+                    Bilingual(
+                        f"signal {signal.name}: group {signal.group!r} is not one of {sorted(self.groups)}",
+                        f"信号 {signal.name}：分组 {signal.group!r} 不在 {sorted(self.groups)} 之中",
+                    )
+                )
         if self.anchor is not None and self.anchor.signal not in seen:
-            raise ValueError(f"anchor: signal {self.anchor.signal!r} is not defined")
+            raise ValueError(
+                Bilingual(
+                    f"anchor: signal {self.anchor.signal!r} is not defined",
+                    f"anchor：信号 {self.anchor.signal!r} 未定义",
+                )
+            )
         return self
 
 

@@ -30,11 +30,11 @@ class DecodingError(ValueError):
 
 
 class Undecoded:
-    """A value that cannot be decoded, but whose end is known: `status` says why, `raw` is what arrived."""
+    """A value that cannot be decoded, but whose end is known: `status` says why, `raw` is what arrived, as far as it can be said."""
 
     __slots__ = ("raw", "status")
 
-    def __init__(self, status: int, raw: bytes) -> None:
+    def __init__(self, status: int, raw: Any) -> None:
         self.status = status
         self.raw = raw
 
@@ -81,7 +81,7 @@ def string(data: bytes, pos: int) -> tuple[Any, int]:
     try:
         return raw.decode(), pos
     except UnicodeDecodeError:
-        return Undecoded(codes.BAD_DECODING_ERROR, raw), pos
+        return Undecoded(codes.UNCERTAIN, raw.decode(errors="surrogateescape")), pos
 
 
 def date_time(data: bytes, pos: int) -> tuple[int | None, int]:

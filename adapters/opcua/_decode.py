@@ -120,6 +120,8 @@ class Decoder:
             23: self._nested_data_value, 24: self._nested_variant, 25: diagnostic_value,
         }  # fmt: skip
         self._depth = 0
+        self.answered: int | None = None
+        """When the server sent the last ReadResponse (µs, its own clock)."""
 
     # ----------------------------------------------------------------------------------------------------- messages
 
@@ -148,7 +150,7 @@ class Decoder:
     def read_response(self, data: bytes) -> list[tuple[Any, int, int | None, int | None]]:
         """(value, status, source µs, server µs) for each node of a ReadResponse (OPC 10000-4 §5.11.2). Raises DecodingError."""
         try:
-            pos, _ = self._response_header(data, 0)
+            pos, self.answered = self._response_header(data, 0)
             (count,) = I32.unpack_from(data, pos)
             pos += 4
             rows = []

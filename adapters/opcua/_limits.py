@@ -1,4 +1,4 @@
-"""How much a server takes in one call: read from the server, learned from its refusals, remembered for as long as the adapter lives."""
+"""What a server takes and can: read from the server, learned from its refusals, remembered for as long as the adapter lives."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ class Limits:
         self._learned: dict[str, int] = {}
         self.items_per_subscription: int | None = None
         """As the server tells or as its refusals show; None while unknown."""
+        self.deadbands: bool | None = None
+        """Whether the server's deadband compares with the value reported last, so that it keeps slow drifts; None while unknown."""
 
     def tell(self, kind: str, limit: int | None) -> None:
         """What the server's OperationLimits say; 0 and None mean that it names none."""

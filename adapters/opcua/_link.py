@@ -19,13 +19,15 @@ from adapters.opcua._events import EventItem
 from adapters.opcua._limits import Limits
 from adapters.opcua._monitoring import Item
 from adapters.opcua._outlet import Outlet
+from adapters.opcua._polling import Poller
 from adapters.opcua._publishing import Publisher
 from adapters.opcua._resolve import RootError, Unresolved
 from adapters.opcua._server_clock import ServerClock
 from adapters.opcua._session import Orphan, Session
-from adapters.opcua._subscription import Group, Subscription
+from adapters.opcua._subscription import DELETED, Group, Subscription
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
+from schemas.profile import Group as GroupOptions
 from schemas.wire import Cause
 
 log = logging.getLogger("guantong.opcua")
@@ -134,12 +136,14 @@ class Link:
         by_group: dict[str, list[Item]] = defaultdict(list)
         for point in device.points:
             group = self._group(device, point.group)
-            item = self._items[point.id] = Item(device, point, group)
+            mode = device.options.get(point.group, GroupOptions()).mode
+            item = self._items[point.id] = Item(device, point, group, read_only=mode == "poll")
             by_group[point.group].append(item)
         for name, items in by_group.items():
             group = self._group(device, name)
             await self._subscribe(device, group, items)
             group.ready = True
+            self._poll(device, group, items)
         await self._subscribe_events(device)
 
     async def _root(self, device: DeviceSpec) -> Any:
@@ -152,8 +156,24 @@ class Link:
     def _group(self, device: DeviceSpec, name: str) -> Group:
         key = (device.id, name)
         if key not in self._groups:
-            self._groups[key] = Group(device.id, name, device.groups.get(name, 1.0))
+            both = device.options.get(name, GroupOptions()).mode == "both"
+            self._groups[key] = Group(
+                device.id, name, device.groups.get(name, 1.0),
+                encoding=_resolve.rules_of(device).encoding, told={} if both else None,
+            )  # fmt: skip
         return self._groups[key]
+
+    def _poll(self, device: DeviceSpec, group: Group, items: list[Item]) -> None:
+        """Starts to read a group that is not, or not only, subscribed."""
+        options = device.options.get(group.name, GroupOptions())
+        if options.mode == "subscribe":
+            return
+        period = options.poll if options.mode == "both" else group.period
+        poller = Poller(
+            self.session, self._clock, self._server_clock, self.outlet, group, items, period,
+            lambda point, status: self._gone(None, point, status), self._back, self._count,
+        )  # fmt: skip
+        self._spawn(poller.run())
 
     # -------------------------------------------------------------------------------------------------- subscribing
 
@@ -162,7 +182,7 @@ class Link:
         nodes = await _resolve.nodes(self.session, device, self._roots.get(device.id), [item.point for item in items])
         for item, node in zip(items, nodes, strict=True):
             item.node = node
-        waiting = [item for item in items if not isinstance(item.node, Unresolved)]
+        waiting = [item for item in items if not item.read_only and not isinstance(item.node, Unresolved)]
         while waiting:
             subscription = self._with_room(group) or await self._create_subscription(group, group.period)
             room = self._room(subscription)
@@ -180,13 +200,10 @@ class Link:
                 self._limits.items_per_subscription = held
                 waiting = surplus + waiting
         now = self._clock.monotonic()
-        healed = [item for item in items if item.item_id is not None]
-        for item in healed:
-            item.pause, item.due = 0.0, math.inf
-            if item.reported:
-                item.reported = False
-                self.outlet.put(PointTrouble(item.device.id, item.point.id, None))
-        troubled = [item for item in items if item.item_id is None]
+        for item in items:
+            if item.alive:
+                item.made(now)  # a trouble that was told is over with the first value that is not bad
+        troubled = [item for item in items if not item.alive]
         for item in troubled:
             item.postpone(self._settings, now)
         self._report([item for item in troubled if not item.reported])
@@ -232,7 +249,7 @@ class Link:
         subscription = Subscription(
             int(answer.SubscriptionId), group, publishing, publishing * max(1, int(answer.RevisedMaxKeepAliveCount)),
             self._server_clock, self.outlet, heard=self._clock.monotonic(), previous=self._clock.now(),
-            on_gone=self._gone,
+            on_gone=self._gone, on_back=self._back,
         )  # fmt: skip
         group.subscriptions.append(subscription)
         self._publisher.add(subscription)
@@ -333,16 +350,27 @@ class Link:
                 subscription.points.discard(item.point.id)
                 item.item_id, item.subscription = None, None
 
-    def _gone(self, subscription: Subscription, point: int, status: int) -> None:
-        """A node was deleted under its item: the server may give it a new one, which needs a new item."""
+    def _gone(self, subscription: Subscription | None, point: int, status: int) -> None:
+        """A node was deleted under its item, or is refused: the server may give it a new one, which needs a new item."""
         item = self._items.get(point)
         if item is None or item.due < math.inf:
             return
         item.reported = True
+        if subscription is not None:
+            subscription.troubled.add(point)
         item.postpone(self._settings, self._clock.monotonic())
-        problem = f"{codes.info(status).name}: the node was deleted on the server"
+        info = codes.info(status)
+        deleted = status & codes.CODE_MASK in DELETED
+        problem = f"{info.name}: {'the node was deleted on the server' if deleted else info.text_en}"
         self.outlet.put(PointTrouble(item.device.id, point, problem))
         self._retry_wake.set()
+
+    def _back(self, point: int) -> None:
+        """A point in trouble has a value again."""
+        item = self._items.get(point)
+        if item is not None and item.reported:
+            item.reported, item.due = False, math.inf
+            self.outlet.put(PointTrouble(item.device.id, point, None))
 
     def _ended(self, subscription: Subscription, status: int) -> None:
         """The server has ended a subscription: make it anew, or, when that goes on, the session."""

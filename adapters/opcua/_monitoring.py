@@ -15,11 +15,12 @@ from adapters.contract import DeviceSpec, Point
 from adapters.opcua import _limits as limits
 from adapters.opcua._addresses import node_text
 from adapters.opcua._events import EVENT_NOTIFIER, EventItem
-from adapters.opcua._resolve import Unresolved, address_of
+from adapters.opcua._resolve import Unresolved, address_of, rules_of
 from adapters.opcua._session import Session
 from adapters.opcua._subscription import Group, Subscription, revised_sampling
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
+from schemas.profile import Group as GroupOptions
 
 log = logging.getLogger("guantong.opcua")
 
@@ -28,6 +29,14 @@ _VALUE: Final = 13
 _SLACK: Final = 10
 """Samples that a server's queue holds beyond those of two publishing intervals, for a late PublishRequest."""
 _EVENT_QUEUE: Final = 10_000
+_DEFAULT: Final = GroupOptions()
+_TRIGGERS: Final = {
+    "status": ua.DataChangeTrigger.Status,
+    "status-value": ua.DataChangeTrigger.StatusValue,
+    "status-value-timestamp": ua.DataChangeTrigger.StatusValueTimestamp,
+}
+_FILTER_REFUSED: Final = frozenset({0x80430000, 0x80440000, 0x80450000, 0x808E0000})
+"""BadMonitoredItemFilterInvalid, BadMonitoredItemFilterUnsupported, BadFilterNotAllowed, BadDeadbandFilterInvalid."""
 _PER_NOTIFICATION: Final = 10_000
 """Most values in one notification: what keeps a message, and the pause to decode it, small."""
 
@@ -48,9 +57,38 @@ class Item:
     pause: float = 0.0
     due: float = math.inf
     """Monotonic time of the next attempt."""
+    created: float = -math.inf
+    """Monotonic time at which it was made last."""
+    read_only: bool = False
+    """It is read on a grid and not monitored."""
+    plain: bool = False
+    """The server refused its filter: it is monitored without one."""
+
+    @property
+    def options(self) -> GroupOptions:
+        """What is configured of its group."""
+        return self.device.options.get(self.point.group, _DEFAULT)
+
+    @property
+    def deadband_at_server(self) -> bool:
+        """Whether its deadband may be applied by the server, once that has shown to be worth it."""
+        return rules_of(self.device).deadband == "server"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is monitored, or can be read."""
+        if self.read_only:
+            return self.node is not None and not isinstance(self.node, Unresolved)
+        return self.item_id is not None
+
+    def made(self, now: float) -> None:
+        """It is alive; its next trouble begins with the shortest pause again, unless that comes soon."""
+        self.due, self.created = math.inf, now
 
     def postpone(self, settings: LinkSettings, now: float) -> None:
         """The next attempt comes after twice the last pause, with jitter, so that items do not come back in a swarm."""
+        if now - self.created > 2 * settings.item_retry_max:
+            self.pause = 0.0
         self.pause = min(self.pause * 2, settings.item_retry_max) if self.pause else settings.item_retry
         self.due = now + self.pause * random.uniform(0.75, 1.25)
 
@@ -69,9 +107,25 @@ def subscription_request(period: float, settings: LinkSettings) -> Any:
     return request
 
 
-def _item_request(item: Item, publishing: float) -> Any:
-    address = address_of(item.point)
-    sampling = item.group.period if address.sampling is None else address.sampling
+def data_change_filter(item: Item, deadband: bool) -> Any:
+    """The DataChangeFilter (OPC 10000-4 §7.22.2) that the item asks for; None where the server's default is just that.
+
+    The deadband is an absolute one: the profile's ranges are known here, and few servers have an EURange at the node.
+    """
+    trigger = address_of(item.point).trigger or item.options.trigger
+    band = item.point.deadband if deadband else 0.0
+    if item.plain or (trigger == "status-value" and not band):
+        return None
+    wanted = ua.DataChangeFilter()
+    wanted.Trigger = _TRIGGERS[trigger]
+    wanted.DeadbandType = int(ua.DeadbandType.Absolute if band else ua.DeadbandType.None_)
+    wanted.DeadbandValue = float(band)
+    return wanted
+
+
+def _item_request(item: Item, publishing: float, deadbands: bool) -> Any:
+    address, options = address_of(item.point), item.options
+    sampling = next((s for s in (address.sampling, options.sampling) if s is not None), item.group.period)
     per_publish = math.ceil(publishing / sampling) if sampling > 0 else 100
     request = ua.MonitoredItemCreateRequest()
     request.ItemToMonitor.NodeId = item.node
@@ -80,8 +134,11 @@ def _item_request(item: Item, publishing: float) -> Any:
     parameters = request.RequestedParameters
     parameters.ClientHandle = item.point.id
     parameters.SamplingInterval = sampling * 1_000
-    parameters.QueueSize = address.queue or 2 * per_publish + _SLACK
-    parameters.DiscardOldest = True
+    parameters.QueueSize = address.queue or options.queue or 2 * per_publish + _SLACK
+    parameters.DiscardOldest = (address.discard or options.discard) == "oldest"
+    wanted = data_change_filter(item, deadbands and item.deadband_at_server)
+    if wanted is not None:
+        parameters.Filter = wanted
     return request
 
 
@@ -98,26 +155,39 @@ async def create_items(session: Session, subscription: Subscription, items: Sequ
         request = ua.CreateMonitoredItemsRequest()
         request.Parameters.SubscriptionId = subscription.id
         request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-        request.Parameters.ItemsToCreate = [_item_request(item, subscription.publishing) for item in piece]
+        deadbands = session.limits.deadbands is True
+        request.Parameters.ItemsToCreate = [_item_request(item, subscription.publishing, deadbands) for item in piece]
         return list((await session.call(request, ua.CreateMonitoredItemsResponse)).Results)
 
     results = await session.limits.calls(limits.MONITOR, items, call)
     surplus: list[Item] = []
+    refused: list[Item] = []
     for item, result in zip(items, results, strict=True):
         status = int(result.StatusCode.value)
         if not codes.is_bad(status):
             item.item_id = result.MonitoredItemId
             item.subscription = subscription
+            if item.reported:
+                subscription.troubled.add(item.point.id)
             subscription.sampling = max(subscription.sampling, revised_sampling(result, subscription.publishing))
             continue
         subscription.initial.discard(item.point.id)
         subscription.points.discard(item.point.id)
         if status & codes.CODE_MASK == BAD_TOO_MANY_MONITORED_ITEMS:
             surplus.append(item)
+        elif status & codes.CODE_MASK in _FILTER_REFUSED and not item.plain:
+            item.plain = True
+            refused.append(item)
         else:
             info = codes.info(status)
             problem = f"{info.name}: {node_text(item.node, session.namespaces)}: {info.text_en}"
             item.node = Unresolved(status, problem)
+    if refused:
+        log.info(
+            "%s: %d item(s) without a filter, which the server refuses, first %s",
+            session.settings.endpoint, len(refused), refused[0].point.signal,
+        )  # fmt: skip
+        surplus += await create_items(session, subscription, refused)
     return surplus
 
 

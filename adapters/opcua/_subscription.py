@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Final
 
 from adapters.contract import Item, Lost, PointTrouble, Samples
@@ -12,15 +13,20 @@ from adapters.opcua._events import QUEUE_OVERFLOW, EventItem, to_event
 from adapters.opcua._outlet import Outlet
 from adapters.opcua._runs import DataChange
 from adapters.opcua._server_clock import ServerClock
+from adapters.opcua._strings import UTF8, settle
 from schemas import status as codes
 from schemas.wire import Cause, Flag
 
 _OVERFLOW: Final = 0x0480
 """InfoType DataValue and the Overflow bit (OPC 10000-4 §7.39.1)."""
 _LIMIT_BITS: Final = 0x0300
-_GONE: Final = frozenset({codes.BAD_NODE_ID_UNKNOWN, codes.BAD_NODE_ID_INVALID})
-"""Statuses of a node that was deleted under its monitored item, as by a PLC download."""
+DELETED: Final = frozenset({codes.BAD_NODE_ID_UNKNOWN, codes.BAD_NODE_ID_INVALID, 0x803F0000})
+"""Statuses of a node that was deleted under its monitored item, as by a PLC download; the last is BadObjectDeleted."""
+GONE: Final = DELETED | {0x801F0000, 0x803A0000, 0x80350000}
+"""And of one that may no longer be read: BadUserAccessDenied, BadNotReadable, BadAttributeIdInvalid. A new item may bring it back."""
 _LARGEST: Final = 0xFFFFFFFF
+Told = tuple[Any, int, int | None]
+"""Value, status and source time (µs) of a row."""
 
 
 @dataclass(slots=True)
@@ -34,9 +40,20 @@ class Group:
     complete_to: int | None = None
     ready: bool = False
     """All items are created (or known to be troubled); before that nothing is complete."""
+    encoding: str = UTF8
+    """How the device encodes its strings."""
+    told: dict[int, Told] | None = None
+    """What came last of each point; kept only for a group that is read besides being subscribed."""
+
+    def polled(self, complete_to: int) -> None:
+        """A reading turn saw everything up to then."""
+        if self.complete_to is None or complete_to > self.complete_to:
+            self.complete_to = complete_to
 
     def completed(self) -> int | None:
         """Up to when everything of the group has been seen: the least of its subscriptions', and never less than before."""
+        if not self.subscriptions:
+            return self.complete_to if self.ready else None  # it is read
         marks = [subscription.complete_to for subscription in self.subscriptions]
         known = [mark for mark in marks if mark is not None]
         if not self.ready or not known or len(known) < len(marks):
@@ -76,7 +93,10 @@ class Subscription:
     """Notifications that wait for a missing one before them."""
     repairing: bool = False
     on_gone: Callable[[Subscription, int, int], None] = lambda *_: None
-    """Told (subscription, point, status) when a node has vanished."""
+    """Told (subscription, point, status) when a node has vanished or is refused."""
+    troubled: set[int] = field(default_factory=set)
+    """Points of which a trouble was told: `on_back` hears when a value that is not bad comes of one."""
+    on_back: Callable[[int], None] = lambda _: None
 
     def missing(self, message: Message) -> range:
         """The sequence numbers that should have come before this message (OPC 10000-4 §7.26; after 2^32-1 comes 1)."""
@@ -176,7 +196,7 @@ class Subscription:
                 items.append(Lost(self.group.device, points, start, end, Cause.OVERRUN, detail=detail))
                 status = status if any(status) else None
             for i, code in enumerate(status or ()):
-                if code & codes.CODE_MASK in _GONE:
+                if code & codes.CODE_MASK in GONE:
                     self.on_gone(self, change.handles[i], code)
         source = change.source
         if None in source:
@@ -191,13 +211,22 @@ class Subscription:
                     self.initial.discard(point)
                     flags = flags or [0] * rows
                     flags[i] |= int(Flag.INITIAL)
+        if self.troubled:
+            for i, point in enumerate(change.handles):
+                if point in self.troubled and (status is None or not codes.is_bad(status[i])):
+                    self.troubled.discard(point)
+                    self.on_back(point)
         device, group = self.group.device, self.group.name
-        items.append(
-            Samples(
-                device, group, received, change.handles, change.values,
-                source_ts=source, status=status, flags=flags, server_ts=server_ts,
-            )
+        samples = Samples(
+            device, group, received, change.handles, change.values,
+            source_ts=source, status=status, flags=flags, server_ts=server_ts,
         )  # fmt: skip
+        if status is not None or self.group.encoding != UTF8:
+            settle(samples, self.group.encoding)
+        if self.group.told is not None:
+            told = zip(samples.values, samples.status or repeat(0), change.source, strict=False)
+            self.group.told.update(zip(change.handles, told, strict=False))
+        items.append(samples)
         return items
 
     def lost(self, start: int, end: int, cause: Cause, detail: str) -> Lost:

@@ -28,6 +28,7 @@ from adapters.opcua._limits import Limits
 from adapters.opcua._link import Link
 from adapters.opcua._resolve import Unresolved
 from adapters.opcua._session import Orphan, quiet_asyncua
+from adapters.opcua._strings import UTF8, settle
 from adapters.opcua.settings import DeviceSettings, LinkSettings
 from schemas import status as codes
 from schemas.profile import OpcUaAddress, OpcUaRules
@@ -182,7 +183,10 @@ class OpcUaAdapter:
                 status.append(node.status if isinstance(node, Unresolved) else codes.BAD_NODE_ID_UNKNOWN)
                 source_ts.append(None)
                 flags.append(0)
-        return Samples(device, group, received, list(points), values, source_ts, status, flags)
+        samples = Samples(device, group, received, list(points), values, source_ts, status, flags)
+        spec = next((each for each in self._spec.devices if each.id == device), None)
+        settle(samples, UTF8 if spec is None else _resolve.rules_of(spec).encoding)
+        return samples
 
     async def write(self, point: int, value: Any) -> None:
         """Raises WritesDisabledError: this version only reads."""

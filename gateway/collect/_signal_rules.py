@@ -96,6 +96,11 @@ class SignalRules:
         """What is stored for a raw value that is not bad. Never raises for a value, however odd."""
         if raw is None:
             return None, BAD_NO_VALUE, None, 0
+        if self.type == "string" and isinstance(raw, bytes) and status & 0xC0000000:
+            # a text in an unknown encoding, and the adapter says so: what can be read of it, beside the bytes
+            readable = raw.decode(errors="replace")
+            problem = unsendable(readable)
+            return (None, problem, None, 0) if problem else (readable, status, *kept(raw))
         value = self._typed(raw)
         if value is None:
             return None, BAD_TYPE_MISMATCH, *kept(raw)

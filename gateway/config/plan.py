@@ -12,8 +12,11 @@ from pydantic import BaseModel
 
 from adapters.contract import Adapter, Clock, ConfigError, DeviceSpec, LinkSpec, Point, SystemClock
 from gateway.config.models import ClockSettings, GatewaySettings
-from schemas.model import Asset, Signal, Text
-from schemas.profile import Anchor, EventClause, ModbusAddress, OpcUaAddress
+from schemas.model import INTEGER_TYPES, Asset, Signal, Text
+from schemas.profile import Anchor, EventClause, Group, ModbusAddress, OpcUaAddress
+
+NUMBERS = INTEGER_TYPES | {"float32", "float64"}
+"""Types of signals that may have a scale and a deadband."""
 
 PKI: Final = "pki"
 """Folder in `data_dir` of the gateway's own certificate and of those that it trusts."""
@@ -62,6 +65,8 @@ class PlannedDevice:
     events: tuple[EventClause, ...]
     clock: ClockSettings
     anchor: Anchor | None = None
+    options: Mapping[str, Group] = field(default_factory=dict)
+    """Everything that is configured of each group in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,11 @@ class PlannedLink:
                 rules=device.rules,
                 groups=dict(device.groups),
                 points=tuple(
-                    Point(s.point, device.id, s.signal.name, s.group, s.address, s.signal.type) for s in device.signals
+                    Point(s.point, device.id, s.signal.name, s.group, s.address, s.signal.type, raw_deadband(s))
+                    for s in device.signals
                 ),
                 events=device.events,
+                options=dict(device.options),
             )
             for device in self.devices
         )
@@ -121,6 +128,17 @@ class Plan:
             if device.id == name:
                 return device
         raise KeyError(name)
+
+
+def raw_deadband(planned: PlannedSignal) -> float:
+    """The signal's deadband as a difference of raw values; 0 where it has none, or where it cannot be said of raw values."""
+    signal = planned.signal
+    if signal.deadband is None or signal.store == "every" or signal.type not in NUMBERS or not planned.scale:
+        return 0.0
+    if signal.bit is not None or signal.bits is not None:
+        return 0.0
+    span = signal.range[1] - signal.range[0] if signal.range is not None else 0.0
+    return (signal.deadband.absolute or span * (signal.deadband.percent or 0.0) / 100) / abs(planned.scale)
 
 
 def address_text(address: BaseModel) -> str:

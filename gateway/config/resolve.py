@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -14,15 +14,16 @@ from adapters import registry
 from adapters.contract import Adapter, ConfigError
 from gateway.config._check import path_of
 from gateway.config.models import Config, DeviceSettings, LinkSettings, SignalOverride
-from gateway.config.plan import PKI, Plan, PlannedDevice, PlannedLink, PlannedSignal, address_text
+from gateway.config.plan import NUMBERS, PKI, Plan, PlannedDevice, PlannedLink, PlannedSignal, address_text
 from gateway.config.secrets import settings_with_secrets
 from schemas import units
-from schemas.documents import Document, DocumentError, Place, Problem, check_part, nearest, validate
+from schemas._explain import sentence
+from schemas.bilingual import Bilingual, of_error
+from schemas.documents import NO_SUCH_FILE, Document, DocumentError, Place, Problem, check_part, nearest, validate
 from schemas.library import check_addresses, read_profile
-from schemas.model import INTEGER_TYPES, Asset, Signal
+from schemas.model import Asset, Deadband, Signal
 from schemas.profile import Group, Profile, ProfileSignal
 
-_NUMBERS = INTEGER_TYPES | {"float32", "float64"}
 _NOT_NONE = frozenset({"unit", "source_unit", "scale", "offset", "store", "description"})
 """Keys of an override in which nothing means what the profile says."""
 
@@ -102,9 +103,9 @@ class _Resolver:
                 known = registry.available()
                 self._tell(
                     self._config.document.problem(
-                        [*place, "adapter"], found=f"the adapter {link.adapter!r}",
-                        expected="one of " + ", ".join(sorted(known)), nearest=nearest(link.adapter, known),
-                        fix="" if nearest(link.adapter, known) else error.fix_en,
+                        [*place, "adapter"], found=Bilingual(f"the adapter {link.adapter!r}", f"适配器 {link.adapter!r}"),
+                        expected=_one_of(sorted(known)), nearest=nearest(link.adapter, known),
+                        fix="" if nearest(link.adapter, known) else Bilingual(error.fix_en, error.fix_zh),
                     )
                 )  # fmt: skip
                 return None
@@ -153,7 +154,7 @@ class _Resolver:
         signals: list[PlannedSignal] = []
         asset = device.asset or device.id
         for source in sources:
-            signal = self._signal(device, source, adapter, place, asset, first + len(signals))
+            signal = self._signal(device, source, adapter, place, asset, first + len(signals), groups)
             if signal is not None:
                 signals.append(signal)
         if settings is None or rules is None:
@@ -176,6 +177,7 @@ class _Resolver:
             events=(*(profile.events if profile is not None else ()), *device.events),
             clock=device.clock,
             anchor=profile.anchor if profile is not None else None,
+            options={name: group for name, group in groups.items() if name in used},
         )
 
     # ---------------------------------------------------------------------------------------------------------- profiles
@@ -188,9 +190,18 @@ class _Resolver:
         if loaded is not None and loaded.profile.protocol != protocol:
             self._tell(
                 self._config.document.problem(
-                    place, found=f"the profile {name!r}, which is for {loaded.profile.protocol}",
-                    expected=f"a profile for {protocol}, as its link's adapter",
-                    fix=f"Move the device to a link with `adapter: {loaded.profile.protocol}`, or take another profile.",
+                    place,
+                    found=Bilingual(
+                        f"the profile {name!r}, which is for {loaded.profile.protocol}",
+                        f"设备模板 {name!r}，其协议为 {loaded.profile.protocol}",
+                    ),
+                    expected=Bilingual(
+                        f"a profile for {protocol}, as its link's adapter", f"{protocol} 的设备模板，与链路的适配器一致"
+                    ),
+                    fix=Bilingual(
+                        f"Move the device to a link with `adapter: {loaded.profile.protocol}`, or take another profile.",
+                        f"请将设备移到 `adapter: {loaded.profile.protocol}` 的链路，或换用其他模板。",
+                    ),
                 )
             )  # fmt: skip
             return None
@@ -202,9 +213,12 @@ class _Resolver:
             profile = validate(document, Profile)
         except DocumentError as error:
             for problem in error.problems:
-                if not problem.file or problem.found == "no such file":
+                if not problem.file or problem.found == NO_SUCH_FILE:
                     here = self._config.document.problem(
-                        place, found=problem.found if not problem.file else f"the profile {name!r}, which is no file",
+                        place,
+                        found=problem.found
+                        if not problem.file
+                        else Bilingual(f"the profile {name!r}, which is no file", f"设备模板 {name!r}，文件不存在"),
                         expected=problem.expected, nearest=problem.nearest, fix=problem.fix,
                     )  # fmt: skip
                     self._tell(here)
@@ -247,8 +261,12 @@ class _Resolver:
                 in_profile = sources[signal.name].document is not document
                 self._tell(
                     document.problem(
-                        [*at, "name"], found=f"the signal {signal.name!r} a second time", expected="each name once",
-                        fix="The profile has it: change it under `override:`." if in_profile else "Rename one of the two.",
+                        [*at, "name"],
+                        found=Bilingual(f"the signal {signal.name!r} a second time", f"重复的信号 {signal.name!r}"),
+                        expected=Bilingual("each name once", "每个名称只出现一次"),
+                        fix=Bilingual("The profile has it: change it under `override:`.", "模板中已有：请在 `override:` 中修改。")
+                        if in_profile
+                        else Bilingual("Rename one of the two.", "请为其中一个改名。"),
                     )
                 )  # fmt: skip
                 continue
@@ -262,7 +280,8 @@ class _Resolver:
             if name not in sources and not (device.profile is not None and loaded is None):
                 self._tell(
                     document.problem(
-                        at, found=f"the signal {name!r}", expected="a signal of the profile or of this device",
+                        at, found=Bilingual(f"the signal {name!r}", f"信号 {name!r}"),
+                        expected=Bilingual("a signal of the profile or of this device", "模板或本设备的信号"),
                         nearest=nearest(name, sources),
                     )
                 )  # fmt: skip
@@ -272,8 +291,9 @@ class _Resolver:
 
     def _unknown_group(self, place: Place, group: str, groups: Mapping[str, Group]) -> Problem:
         return self._config.document.problem(
-            place, found=f"the group {group!r}", expected="one of " + ", ".join(groups),
-            nearest=nearest(group, groups), fix="Groups are defined under `groups:` of the device.",
+            place, found=Bilingual(f"the group {group!r}", f"分组 {group!r}"), expected=_one_of(groups),
+            nearest=nearest(group, groups),
+            fix=Bilingual("Groups are defined under `groups:` of the device.", "分组在设备的 `groups:` 中定义。"),
         )  # fmt: skip
 
     def _signal(
@@ -284,6 +304,7 @@ class _Resolver:
         place: Place,
         asset: str,
         point: int,
+        groups: Mapping[str, Group],
     ) -> PlannedSignal | None:
         """The signal with its override, or None for one that is disabled or wrong."""
         override = device.override.get(source.signal.name)
@@ -303,15 +324,17 @@ class _Resolver:
                 merged = {key: value for key, value in merged.items() if value is not None}
                 address, problems = check_part(document, [*at, "address"], merged, adapter.Address)
                 self._tell(*problems)
+        signal = _with_deadband(signal, groups.get(group, Group()).deadband)
         converted = self._conversion(signal, source, override, at)
         if address is None or converted is None:
             return None
         unit, scale, offset = converted
         scaled = (scale, offset) != (1.0, 0.0)
-        if scaled and signal.type not in _NUMBERS:
+        if scaled and signal.type not in NUMBERS:
             self._tell(
                 self._part(source, override, at, "scale" if signal.scale != 1 or signal.offset != 0 else "unit").problem(
-                    found=f"a scale for a signal of type {signal.type}", expected="scale and units for numbers only",
+                    found=Bilingual(f"a scale for a signal of type {signal.type}", f"类型 {signal.type} 的信号带有 scale"),
+                    expected=Bilingual("scale and units for numbers only", "scale 与单位只用于数字"),
                 )
             )  # fmt: skip
             return None
@@ -355,12 +378,11 @@ class _Resolver:
                 self._units[text] = units.resolve(text)
             except units.UnitError as error:
                 self._units[text] = None
-                self._tell(part.problem(found=f"the unit {text!r}", expected="a unit", fix=_sentence(error)))
+                self._tell(_no_unit(part, text, sentence(of_error(error))))
                 return None
         elif self._units[text] is None:
-            self._tell(
-                part.problem(found=f"the unit {text!r}", expected="a unit", fix="See the first message about it.")
-            )
+            told = Bilingual("See the first message about it.", "见关于它的第一条消息。")
+            self._tell(_no_unit(part, text, told))
         return self._units[text]
 
     def _conversion(
@@ -371,7 +393,11 @@ class _Resolver:
             if signal.source_unit:
                 self._tell(
                     self._part(source, override, at, "source_unit").problem(
-                        found=f"source_unit {signal.source_unit!r} without `unit`", expected="both, or `unit` alone",
+                        found=Bilingual(
+                            f"source_unit {signal.source_unit!r} without `unit`",
+                            f"只有 source_unit {signal.source_unit!r}，没有 `unit`",
+                        ),
+                        expected=Bilingual("both, or `unit` alone", "两者都写，或只写 `unit`"),
                     )
                 )  # fmt: skip
                 return None
@@ -388,8 +414,12 @@ class _Resolver:
             part = self._part(source, override, at, "source_unit")
             self._tell(
                 part.problem(
-                    found=f"source_unit {signal.source_unit!r} with unit {signal.unit!r}",
-                    expected="two units of one quantity", fix=_sentence(error),
+                    found=Bilingual(
+                        f"source_unit {signal.source_unit!r} with unit {signal.unit!r}",
+                        f"source_unit {signal.source_unit!r} 与 unit {signal.unit!r}",
+                    ),
+                    expected=Bilingual("two units of one quantity", "同一种量的两个单位"),
+                    fix=sentence(of_error(error)),
                 )
             )  # fmt: skip
             return None
@@ -413,6 +443,23 @@ def total(scale: float, offset: float, source: units.Unit, target: units.Unit) -
     return float(Fraction(repr(scale)) * factor), float(Fraction(repr(offset)) * factor + shift)
 
 
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+def _with_deadband(signal: Signal, deadband: Deadband | None) -> Signal:
+    """The signal with its group's deadband, if that is meant for it."""
+    if deadband is None or signal.deadband is not None or signal.type not in NUMBERS:
+        return signal
+    if signal.kind not in ("measurement", "setting") or signal.store == "every":
+        return signal
+    if deadband.percent is not None and signal.range is None:
+        return signal
+    return signal.model_copy(update={"deadband": deadband})
+
+
+def _no_unit(part: _Part, text: str, fix: str) -> Problem:
+    return part.problem(
+        found=Bilingual(f"the unit {text!r}", f"单位 {text!r}"), expected=Bilingual("a unit", "有效的单位"), fix=fix
+    )
+
+
+def _one_of(names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return Bilingual(f"one of {listed}", f"以下之一：{listed}")

@@ -182,12 +182,14 @@ def test_invalid_utf8_costs_only_its_own_value() -> None:
     data = response(*(ua.DataValue(ua.Variant(v, k)) for v, k in ((1, T.Byte), ("XXXX", T.String), (2, T.Byte))))
     message = decode_publish_response(data.replace(b"XXXX", gbk)).message
     assert message.undecodable == ""
-    assert message.changes[0].values == [1, gbk, 2]
-    assert message.changes[0].status == [0, codes.BAD_DECODING_ERROR, 0]
+    kept = gbk.decode(errors="surrogateescape")
+    assert kept.encode(errors="surrogateescape") == gbk
+    assert message.changes[0].values == [1, kept, 2]
+    assert message.changes[0].status == [0, codes.UNCERTAIN, 0]
     arrays = response(ua.DataValue(ua.Variant(["ok", "XXXX"], T.String)), ua.DataValue(ua.Variant(3, T.Byte)))
     change = decode_publish_response(arrays.replace(b"XXXX", gbk)).message.changes[0]
-    assert change.values == [["ok", gbk], 3]
-    assert change.status == [codes.BAD_DECODING_ERROR, 0]
+    assert change.values == [["ok", kept], 3]
+    assert change.status == [codes.UNCERTAIN, 0]
 
 
 def test_structures() -> None:

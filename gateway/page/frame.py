@@ -16,7 +16,7 @@ from gateway.page.texts import HTML_TEXTS, SCRIPT_TEXTS
 
 _TYPES: Final = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
-VIEWS: Final = ("devices", "values", "trend", "happenings", "completeness", "wall")
+VIEWS: Final = ("devices", "values", "trend", "happenings", "completeness", "connect", "tables", "changes", "wall")
 """The views, in the order of the navigation. Each has a template `_NAME.html`, a module `static/NAME.js` and the text `view_NAME`."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.api.language import Words
+from gateway.page._setup_texts import SETUP_HTML_TEXTS, SETUP_SCRIPT_TEXTS
 
 HTML_TEXTS: Final[dict[str, Words]] = {
     "brand": Words("Guantong 贯通", "贯通 Guantong"),
@@ -22,14 +23,10 @@ HTML_TEXTS: Final[dict[str, Words]] = {
     ),
     "key": Words("Key", "密钥"),
     "key_use": Words("Use this key", "使用该密钥"),
-    "search": Words("Search", "搜索"),
     "search_hint": Words("name, description, unit", "名称、描述、单位"),
     "device": Words("Device", "设备"),
     "all_devices": Words("All devices", "全部设备"),
-    "quality": Words("Quality", "质量"),
     "all_qualities": Words("Any quality", "全部质量"),
-    "signal": Words("Signal", "信号"),
-    "value": Words("Value", "数值"),
     "age": Words("Age", "时效"),
     "time": Words("Time", "时间"),
     "age_hint": Words(
@@ -78,6 +75,7 @@ HTML_TEXTS: Final[dict[str, Words]] = {
     "openapi": Words("OpenAPI document", "OpenAPI 文件"),
     "metrics": Words("Metrics", "监控指标"),
     "health": Words("Health", "运行状况"),
+    **SETUP_HTML_TEXTS,
 }
 """Those that stand in the HTML only."""
 
@@ -167,5 +165,6 @@ SCRIPT_TEXTS: Final[dict[str, Words]] = {
     "cause_undecodable": Words("unreadable message", "消息无法解析"),
     "cause_fork": Words("two histories", "数据流分叉"),
     "cause_lost": Words("lost", "丢失"),
+    **SETUP_SCRIPT_TEXTS,
 }
 """Those that the modules use; they are in the page as JSON. Some stand in the HTML too."""

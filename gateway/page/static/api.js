@@ -7,12 +7,17 @@ const KEY = "guantong-key";
 const events = new EventTarget();
 let offset = 0;
 
-/** Tells `key` when a key is needed, `down` and `up` when the gateway stops and begins to answer. */
+/** Tells `key` when a key is needed, `other` when another one is wanted, `down` and `up` when the gateway stops and begins to answer. */
 export const on = (name, callback) => events.addEventListener(name, callback);
 const tell = (name) => events.dispatchEvent(new Event(name));
 
 export function useKey(key) {
   sessionStorage.setItem(KEY, key);
+}
+/** Asks for a key, instead of the present one. */
+export function otherKey() {
+  sessionStorage.removeItem(KEY);
+  tell("other");
 }
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
@@ -26,23 +31,26 @@ function judgeClock(response, asked) {
   if (offset < least || offset > most) offset = least <= 0 && most >= 0 ? 0 : (least + most) / 2;
 }
 
-/** A failed question; `status` is 0 when there was no answer. */
+/** A failed question; `status` is 0 when there was no answer. `kind` is the problem's, `errors` its list, `retry` the seconds to wait. */
 export class Failure extends Error {
-  constructor(status, text, fix) {
+  constructor(status, text, fix, { kind = "", errors = [], retry = null } = {}) {
     super(text);
     this.status = status;
     this.fix = fix;
+    this.kind = kind;
+    this.errors = errors;
+    this.retry = retry;
   }
 }
 
-/** The response to a GET of a path relative to the page. Raises Failure with the problem's text. */
-export async function request(path, { signal, headers = {} } = {}) {
+/** The response to a request (a GET, if nothing else is said) of a path relative to the page. Raises Failure with the problem's text. */
+export async function request(path, { signal, headers = {}, method = "GET", body } = {}) {
   const asked = Date.now();
   const key = sessionStorage.getItem(KEY);
   const all = { "Accept-Language": language, ...headers, ...(key ? { "X-API-Key": key } : {}) };
   let response;
   try {
-    response = await fetch(path, { headers: all, signal, cache: "no-cache", credentials: "same-origin" });
+    response = await fetch(path, { method, body, headers: all, signal, cache: "no-cache", credentials: "same-origin" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     tell("down");
@@ -56,7 +64,9 @@ export async function request(path, { signal, headers = {} } = {}) {
     sessionStorage.removeItem(KEY);
     tell("key");
   }
-  throw new Failure(response.status, problem.detail || problem.title || String(response.status), problem.fix || "");
+  throw new Failure(response.status, problem.detail || problem.title || String(response.status), problem.fix || "", {
+    kind: (problem.type ?? "").split(":").at(-1), errors: problem.errors ?? [], retry: Number(response.headers.get("retry-after")) || null,
+  });
 }
 
 function address(path, query) {
@@ -70,6 +80,30 @@ function address(path, query) {
 /** The JSON of a resource of /api/v1. */
 export async function get(path, query = {}, options = {}) {
   return (await request(address(ROOT + path, query), options)).json();
+}
+
+/** Sends `body` (an object as JSON, a Blob as it is) to a resource of /api/v1; the JSON that comes back. */
+export async function send(method, path, body, { query = {}, headers = {}, signal } = {}) {
+  const plain = body instanceof Blob;
+  const type = { "Content-Type": plain ? "application/octet-stream" : "application/json" };
+  return (await request(address(ROOT + path, query), { method, body: plain ? body : JSON.stringify(body), headers: { ...type, ...headers }, signal })).json();
+}
+
+/** A resource of /api/v1 with its ETag. */
+export async function getTagged(path) {
+  const response = await request(address(ROOT + path, {}));
+  return { etag: response.headers.get("etag"), ...(await response.json()) };
+}
+
+/** Saves a resource of /api/v1 as a file of the name that the gateway gives it, or `name`. */
+export async function download(path, query, name) {
+  const response = await request(address(ROOT + path, query));
+  const told = /filename="?([^";]+)"?/.exec(response.headers.get("content-disposition") ?? "");
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = told ? told[1] : name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 /** Answers page by page, at most `most` of them; `next` links are paths of the same host. */

@@ -1,17 +1,20 @@
 // The frame: which view is shown, the state of the connection, notices, the key.
 
 import * as api from "./api.js";
+import * as changes from "./changes.js";
 import * as completeness from "./completeness.js";
+import * as connect from "./connect.js";
 import * as devices from "./devices.js";
 import { byId, el, setText } from "./dom.js";
 import * as happenings from "./happenings.js";
 import * as live from "./live.js";
+import * as tables from "./tables.js";
 import { has, t } from "./texts.js";
 import * as trend from "./trend.js";
 import * as values from "./values.js";
 import * as wall from "./wall.js";
 
-const VIEWS = { devices, values, trend, happenings, completeness, wall };
+const VIEWS = { devices, values, trend, happenings, completeness, connect, tables, changes, wall };
 const NOTICES = { down: [], health: [] };
 let current = null;
 
@@ -83,12 +86,14 @@ function watch() {
 
 function askForKeys() {
   let tried = api.hasKey();
-  api.on("key", () => {
+  const show = (error) => {
     byId("key-form").hidden = false;
     document.body.classList.add("locked");
-    setText(byId("key-error"), tried ? t("key_wrong") : "");
+    setText(byId("key-error"), error);
     byId("key").focus();
-  });
+  };
+  api.on("key", () => show(tried ? t("key_wrong") : ""));
+  api.on("other", () => show(t("key_role")));
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     tried = true;

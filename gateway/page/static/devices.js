@@ -2,6 +2,8 @@
 
 import { now } from "./api.js";
 import { byId, el, setText } from "./dom.js";
+import { beginBy } from "./draft.js";
+import { doing } from "./failure.js";
 import * as live from "./live.js";
 import { durationText, instant, t, timeText } from "./texts.js";
 
@@ -20,7 +22,18 @@ export function summary() {
   return t("devices_summary", { connected: all.filter((item) => item.state === "connected").length, all: all.length });
 }
 
+/** The button that makes a draft without the device; what it would do is shown there, and nothing is done yet. */
+function removal(item) {
+  if (item.state === "retired") return [];
+  const told = el("div", { role: "alert" });
+  const button = el("button", { type: "button", "data-remove": item.id }, t("remove_device"));
+  button.setAttribute("aria-label", t("remove", { signal: item.name }));
+  button.addEventListener("click", () => doing(button, told, () => beginBy("removal", item.id, "setup/removal", { device: item.id })));
+  return [button, told];
+}
+
 function card(item) {
+  const [remove = null, told = null] = removal(item);
   const signals = item.signals === 1 ? t("one_signal") : t("n_signals", { n: item.signals });
   return el(
     "li", { class: "card", "data-device": item.id, "data-state": item.state },
@@ -29,7 +42,8 @@ function card(item) {
     el("p", { class: "facts" }, el("span", { class: "seen" }), item.since ? ` · ${t("since", { time: timeText(instant(item.since)) })}` : ""),
     item.text ? el("p", { class: "reason" }, item.text) : null,
     item.fix ? el("p", { class: "fix" }, el("strong", {}, t("fix")), " ", item.fix) : null,
-    el("p", { class: "links" }, el("a", { href: `#/values?device=${encodeURIComponent(item.id)}` }, signals)),
+    el("p", { class: "links" }, el("a", { href: `#/values?device=${encodeURIComponent(item.id)}` }, signals), remove),
+    told,
   );
 }
 
@@ -48,9 +62,11 @@ function render() {
   }
   setText(byId("devices-summary"), summary());
   const list = byId("devices-list");
-  const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  if (list.querySelector(".failure, .busy")) return ages(); // somebody reads it, or waits
+  const focused = list.contains(document.activeElement) ? document.activeElement : null;
+  const device = focused?.closest("li")?.dataset.device, name = focused?.localName;
   list.replaceChildren(...sorted().map(card));
-  if (focused) list.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  if (device) list.querySelector(`li[data-device="${CSS.escape(device)}"] ${name}`)?.focus();
   ages();
 }
 

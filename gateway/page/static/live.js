@@ -62,6 +62,9 @@ async function loadSignals() {
   tell("catalog");
 }
 
+/** Reads devices and signals anew, after the configuration has changed. */
+export const reload = () => Promise.all([loadDevices(), loadSignals()]);
+
 /** Asks for the latest values of some signals: what the stream does not tell is when an unchanged value was last seen. */
 export async function refresh(ids) {
   for (let at = 0; at < ids.length; at += 100) {

@@ -1,8 +1,12 @@
 // The view of live values. Rows are made once for a filter; only those that can be seen are kept up to date, once in a frame.
 
 import { now } from "./api.js";
+import { show as showDialog } from "./dialog.js";
 import { byId, el, fillOptions, setText } from "./dom.js";
+import { showFailure } from "./failure.js";
 import * as live from "./live.js";
+import { testRead } from "./looks.js";
+import { readingBox } from "./reading.js";
 import { durationText, t, timeText, unitText, valueText } from "./texts.js";
 
 const MOST = 5000;
@@ -18,8 +22,21 @@ function row(signal) {
   const node = el(
     "div", { class: "row", role: "row", "data-signal": signal.id },
     el("span", { class: "name", role: "cell" }, link, el("small", {}, signal.description)), ...cells,
+    el("span", { class: "do", role: "cell" }, el("button", { type: "button", "aria-label": t("test_read_of", { signal: signal.id }) }, t("read"))),
   );
   return { node, signal, cells };
+}
+
+/** Asks the device itself, now, and shows what it says beside what is stored. */
+async function read(signal) {
+  const place = el("div", { role: "status" }, el("p", { class: "hint" }, t("reading")));
+  showDialog(t("test_read_of", { signal: signal.id }), place);
+  try {
+    const told = await testRead({ signal: signal.id });
+    place.replaceChildren(readingBox(told));
+  } catch (error) {
+    showFailure(place, error);
+  }
 }
 
 /** Writes what is known of the signal into its row. */
@@ -105,6 +122,10 @@ export function start() {
   const form = byId("values-filters");
   form.addEventListener("input", build);
   form.addEventListener("submit", (event) => event.preventDefault());
+  byId("values-rows").addEventListener("click", (event) => {
+    const id = event.target.closest(".do button")?.closest(".row").dataset.signal;
+    if (id) read(live.signals.get(id));
+  });
   live.on("catalog", build);
   live.on("values", (ids) => {
     if (!shown) return;

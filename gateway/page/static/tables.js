@@ -1,0 +1,82 @@
+// The view of point tables: download a template or what is configured, upload a table, see what is wrong in it cell by cell.
+
+import { download, send } from "./api.js";
+import { byId, el } from "./dom.js";
+import * as draft from "./draft.js";
+import { doing, showFailure } from "./failure.js";
+import * as looks from "./looks.js";
+import { t } from "./texts.js";
+
+const MOST = 16 * 1024 * 1024;
+const SHOWN = 200;
+let permitted = false;
+
+const show3 = (items, last) => items.slice(0, SHOWN).map((item) =>
+  el("tr", {}, el("td", { class: "code" }, item.place), el("td", {}, item.found === null || item.found === undefined || item.found === "" ? "—" : String(item.found)), el("td", {}, last(item))));
+
+/** What is to be mended or to be known, each with its cell. */
+export function cells(items, label, last = (item) => item.detail || item.expected || item.text || "") {
+  const heads = ["cell", "found", label].map((name) => el("th", { scope: "col" }, t(name)));
+  return el(
+    "div", {},
+    el("div", { class: "wide" }, el("table", { class: "cells" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...show3(items, last)))),
+    items.length > SHOWN ? el("p", { class: "hint" }, t("and_more", { n: items.length - SHOWN })) : null,
+  );
+}
+
+async function upload(file) {
+  const told = byId("tables-told"), wrong = byId("tables-error");
+  told.replaceChildren();
+  wrong.replaceChildren();
+  if (file.size > MOST) return wrong.replaceChildren(el("p", { class: "error" }, t("file_large", { n: MOST / 1024 / 1024 })));
+  byId("tables-drop").classList.add("busy");
+  try {
+    let answer = null;
+    const begun = await draft.begin("table", file.name, async () => (answer = await send("POST", "setup/table", file, { query: { name: file.name } })));
+    if (!begun) return undefined;
+    if (!answer.notices?.length) return (location.hash = "#/changes");
+    told.replaceChildren(
+      el("p", {}, el("strong", {}, t("table_sound", { devices: answer.devices, points: answer.points }))),
+      cells(answer.notices, "notice"), el("p", {}, el("a", { class: "button primary", href: "#/changes" }, t("see_changes"))),
+    );
+  } catch (error) {
+    showFailure(wrong, error);
+    if (error.errors?.length) wrong.append(cells(error.errors.map((item) => ({ place: item.parameter, ...item })), "write_instead"));
+  } finally {
+    byId("tables-drop").classList.remove("busy");
+    byId("tables-file").value = ""; // so that the same file, mended, can be chosen again
+  }
+  return undefined;
+}
+
+export async function show() {
+  if (permitted) return;
+  try {
+    await looks.profiles();
+    permitted = true;
+    showFailure(byId("tables-denied"), null);
+  } catch (error) {
+    showFailure(byId("tables-denied"), error);
+  }
+  byId("tables-steps").hidden = !permitted;
+}
+export const hide = () => byId("tables-told").replaceChildren();
+
+export function start() {
+  for (const button of document.querySelectorAll("#view-tables [data-get]")) {
+    const { get, form } = button.dataset;
+    const name = `${get === "table" ? "points" : "template"}.${form.split("-")[0]}`;
+    button.addEventListener("click", () => doing(button, byId("tables-get-error"), () => download(`setup/${get}`, { form }, name)));
+  }
+  byId("tables-file").addEventListener("change", (event) => event.target.files[0] && upload(event.target.files[0]));
+  const drop = byId("tables-drop");
+  for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
+    drop.addEventListener(name, (event) => {
+      event.preventDefault();
+      drop.classList.toggle("over", name === "dragenter" || name === "dragover");
+      if (name === "drop" && event.dataTransfer.files[0]) upload(event.dataTransfer.files[0]);
+    });
+  }
+  // a file that misses the field must not replace the page
+  for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
+}

@@ -32,10 +32,17 @@ function differences({ changes, links, restart }) {
   });
   return [
     ...groups.filter(Boolean),
-    links.length ? el("p", { class: "effect" }, el("strong", {}, t("begun_anew")), " ", links.join(t("comma"))) : null,
-    changes.length ? el("p", { class: "hint" }, t(links.length ? "others_go_on" : "nothing_interrupted")) : null,
+    ...effects({ changes, links }).map(([what, which]) => el("p", { class: "effect" }, el("strong", {}, what), which ? ` ${which}` : "")),
     restart.length ? el("p", { class: "effect warn" }, el("strong", {}, t("needs_restart")), " ", restart.join(t("comma"))) : null,
   ].filter(Boolean);
+}
+
+/** Which running links are interrupted for a moment: [[what, which]]. New ones interrupt nobody. */
+function effects({ changes, links }) {
+  const added = new Set(changes.filter((item) => item.what === "link" && item.how === "added").map((item) => item.id));
+  const touched = links.filter((id) => !added.has(id));
+  if (touched.length) return [[t("begun_anew"), touched.join(t("comma"))], [t("others_go_on"), ""]];
+  return changes.length ? [[t("nothing_interrupted"), ""]] : [];
 }
 
 const counts = (some) => Object.fromEntries(["added", "changed", "removed"].map((how) => [how, some.filter((item) => item.how === how).length]));
@@ -88,7 +95,7 @@ function draw() {
 
 async function apply() {
   const { draft: made, difference } = compared;
-  const lines = [draft.title(made), difference.links.length ? `${t("begun_anew")} ${difference.links.join(t("comma"))}` : t("nothing_interrupted")];
+  const lines = [draft.title(made), ...effects(difference).map((pair) => pair.join(" ").trim())];
   if (difference.restart.length) lines.push(`${t("needs_restart")} ${difference.restart.join(t("comma"))}`);
   if (!(await ask(t("apply_ask"), lines, t("apply")))) return;
   try {

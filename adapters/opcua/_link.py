@@ -6,14 +6,25 @@ import asyncio
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from asyncua import ua
 
-from adapters.contract import AdapterError, Clock, DeviceSpec, DeviceState, LinkSpec, Lost, PointTrouble, Samples
+from adapters.contract import (
+    AdapterError,
+    Clock,
+    DeviceSpec,
+    DeviceState,
+    LinkSpec,
+    Lost,
+    PointTrouble,
+    Recovered,
+    Samples,
+)
 from adapters.opcua import _events, _monitoring, _resolve
 from adapters.opcua._acknowledgements import Acknowledgements
+from adapters.opcua._backfill import Backfill
 from adapters.opcua._errors import EXPECTED, lost, translate
 from adapters.opcua._events import EventItem
 from adapters.opcua._limits import Limits
@@ -23,7 +34,7 @@ from adapters.opcua._polling import Poller
 from adapters.opcua._publishing import Publisher
 from adapters.opcua._resolve import RootError, Unresolved
 from adapters.opcua._server_clock import ServerClock
-from adapters.opcua._session import Orphan, Session
+from adapters.opcua._session import Orphan, Session, identity_of
 from adapters.opcua._subscription import DELETED, Group, Subscription
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
@@ -54,17 +65,20 @@ class Link:
         count: Callable[[str, int], None],
         orphan: Orphan | None,
         logged: dict[str, str],
+        since: Mapping[tuple[str, str], int],
     ) -> None:
-        """`orphan` is the session that the last link left behind, `logged` what has been said (by what it is about)."""
+        """`orphan` is the session that the last link left behind, `logged` what has been said (by what it is about), `since` as in
+        `adapters.contract.Resumable`."""
         self._spec = spec
         self._settings = settings
         self._limits = limits
         self._clock: Clock = spec.clock
         self._count = count
         self._logged = logged
+        self._since = dict(since)
         self.acks = Acknowledgements(generation)
         self.outlet = Outlet(settings.queue, self.acks, lambda n: count("overruns", n))
-        self.session = Session(settings, limits, lambda: count("requests", 1), orphan)
+        self.session = Session(settings, limits, lambda: count("requests", 1), orphan, identity_of(spec))
         self._server_clock = ServerClock()
         self._publisher = Publisher(self.session, self.acks, self._clock, self._spawn, self._ended, count)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,6 +145,10 @@ class Link:
             state = DeviceState(device.id, False, self._clock.now(), error.reason, error.fix_en, error.fix_zh)
             self.outlet.put(state)
             self._log(device.id, str(error))
+            for name in {point.group for point in device.points}:
+                since = self._since.pop((device.id, name), None)
+                if since is not None:
+                    self.outlet.put(Recovered(device.id, name, since, None))
             return
         self._roots[device.id] = root
         by_group: dict[str, list[Item]] = defaultdict(list)
@@ -141,9 +159,15 @@ class Link:
             by_group[point.group].append(item)
         for name, items in by_group.items():
             group = self._group(device, name)
+            since = self._since.pop((device.id, name), None)
+            backfill = None
+            if since is not None:  # before the first live values come
+                backfill = Backfill(self.session, self.outlet, self._clock, self._server_clock, group, since)
             await self._subscribe(device, group, items)
             group.ready = True
             self._poll(device, group, items)
+            if backfill is not None:
+                self._spawn(backfill.run(items, events=bool(device.events)))
         await self._subscribe_events(device)
 
     async def _root(self, device: DeviceSpec) -> Any:

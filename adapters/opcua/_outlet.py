@@ -44,6 +44,8 @@ class Outlet:
         self._overruns: dict[tuple[str, str], _Overrun] = {}
         self._event_overruns: dict[str, _Overrun] = {}
         self._wake = asyncio.Event()
+        self._taken = asyncio.Event()
+        """Set when an item was taken, for whom `room` keeps waiting."""
         self._error: BaseException | None = None
         self._closed = False
 
@@ -160,6 +162,7 @@ class Outlet:
             if self._items:
                 item = self._items.popleft()
                 self._rows -= max(1, len(item.points)) if isinstance(item, Samples) else 1
+                self._taken.set()
                 return item
             if self._closed:
                 return None
@@ -168,16 +171,28 @@ class Outlet:
             self._wake.clear()
             await self._wake.wait()
 
+    def put_history(self, samples: Samples) -> None:
+        """Queues rows of a history, which are never merged with live ones; `room` before them keeps the bound."""
+        self._append(samples)
+
+    async def room(self) -> None:
+        """Until half of the room is free: for rows that can wait, as those of a history. Returns at once when the link is over."""
+        while self._rows > self._limit // 2 and not self._closed and self._error is None:
+            self._taken.clear()
+            await self._taken.wait()
+
     def fail(self, error: BaseException) -> None:
         """The link is lost; the first error counts."""
         if self._error is None:
             self._error = error
             self._wake.set()
+            self._taken.set()
 
     def close(self) -> None:
         """Nothing more will come."""
         self._closed = True
         self._wake.set()
+        self._taken.set()
 
     @property
     def error(self) -> BaseException | None:

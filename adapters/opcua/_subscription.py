@@ -42,6 +42,8 @@ class Group:
     """All items are created (or known to be troubled); before that nothing is complete."""
     encoding: str = UTF8
     """How the device encodes its strings."""
+    firsts: dict[int, Told] | None = None
+    """The first live row of each point, kept while an outage is being filled from the server's history."""
     told: dict[int, Told] | None = None
     """What came last of each point; kept only for a group that is read besides being subscribed."""
 
@@ -209,6 +211,8 @@ class Subscription:
             for i, point in enumerate(change.handles):
                 if point in self.initial:
                     self.initial.discard(point)
+                    if self.group.firsts is not None:
+                        self.group.firsts[point] = (change.values[i], 0 if status is None else status[i], source[i])
                     flags = flags or [0] * rows
                     flags[i] |= int(Flag.INITIAL)
         if self.troubled:

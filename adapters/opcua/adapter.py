@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -61,6 +61,7 @@ class OpcUaAdapter:
         self._link: Link | None = None
         self._orphan: Orphan | None = None
         self._logged: dict[str, str] = {}
+        self._since: dict[tuple[str, str], int] = {}
         self.frames = _frames.frame_log()
         self._lock: asyncio.Lock | None = None
         for device in spec.devices:
@@ -88,6 +89,10 @@ class OpcUaAdapter:
 
     # ---------------------------------------------------------------------------------------------- connect, disconnect
 
+    def resume(self, since: Mapping[tuple[str, str], int]) -> None:
+        """See `adapters.contract.Resumable`: the next session fills these outages from the server's history, where it keeps one."""
+        self._since = dict(since)
+
     async def connect(self) -> None:
         """Opens the session and subscribes everything; see the contract."""
         quiet_asyncua()
@@ -95,7 +100,14 @@ class OpcUaAdapter:
             await self._close()
             self._generation += 1
             link = Link(
-                self._spec, self._settings, self._limits, self._generation, self._count, self._orphan, self._logged
+                self._spec,
+                self._settings,
+                self._limits,
+                self._generation,
+                self._count,
+                self._orphan,
+                self._logged,
+                self._since,
             )
             link.session.frames, link.session.now = self.frames, self._spec.clock.now
             self.frames.note(self._spec.clock.now(), f"connecting to {self._settings.endpoint}")

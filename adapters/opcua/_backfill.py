@@ -1,0 +1,204 @@
+"""What an outage left out, read from the server's history and handed on as historical rows; and what of it stays missing.
+
+A gap may be overstated and never understated. So a point's outage counts as filled only where its history is shown to reach over it: back
+before it (there is a value that is not later than its begin), and on to the live values (the last historical value is the first live one).
+A history that begins anew with the server, one that lags, one that ends an answer early, and one of a frozen clock are found out by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adapters.contract import Clock, Missed, Recovered, Samples
+from adapters.opcua import _history
+from adapters.opcua._binary import DecodingError
+from adapters.opcua._errors import EXPECTED, fault_name
+from adapters.opcua._history import OutOfTimeError
+from adapters.opcua._monitoring import Item
+from adapters.opcua._outlet import Outlet
+from adapters.opcua._resolve import Unresolved
+from adapters.opcua._server_clock import TOLERANCE, ServerClock
+from adapters.opcua._session import Row, Session
+from adapters.opcua._strings import settle
+from adapters.opcua._subscription import Group
+from schemas.wire import Flag
+
+log = logging.getLogger("guantong.opcua")
+
+_MARGIN: Final = 1_000_000
+"""µs that are read on both sides beyond what is missing; what is there already is recognised."""
+LONGEST: Final = 600.0
+"""Seconds for all the history of a group; what is not read by then stays missing."""
+_FIRST_VALUES: Final = 10.0
+"""Seconds to wait for the first live value of each point."""
+_LAGS: Final = (0.5, 1.0, 2.0, 4.0)
+"""Pauses (s) after which a history that has not come up to the live values is looked at again."""
+
+
+@dataclass(slots=True)
+class _Filled:
+    """How far the history of one point fills its outage (µs, server's clock)."""
+
+    item: Item
+    first: int | None = None
+    """From when on, None while nothing is known."""
+    last: Row | None = None
+    """The newest row read."""
+    meeting: Row | None = None
+    """The newest row that is not later than the first live one."""
+    problem: str = ""
+
+
+class Backfill:
+    """Fills the outage of one group; `run` ends with the answer in the outlet, whatever happens."""
+
+    def __init__(
+        self, session: Session, outlet: Outlet, clock: Clock, server_clock: ServerClock, group: Group, since: int
+    ) -> None:
+        """`since` (µs, gateway's clock): up to when everything is durable. Sets the group to remember its first live rows."""
+        self._session = session
+        self._outlet = outlet
+        self._clock = clock
+        self._server_clock = server_clock
+        self._group = group
+        self._since = since
+        self._live: dict[int, tuple[Any, int, int | None]] = {}
+        group.firsts = self._live
+        self._until = clock.monotonic() + LONGEST
+        self._rows = 0
+
+    async def run(self, items: Sequence[Item], *, events: bool) -> None:
+        """`items` of the group, subscribed; `events`: whether the device also has events, which no history of values fills.
+
+        Raises asyncua's and the network's errors when the link is lost; what the server merely refuses stays missing.
+        """
+        device, name = self._group.device, self._group.name
+        answer = Recovered(device, name, self._since, None)
+        try:
+            good = [item for item in items if item.node is not None and not isinstance(item.node, Unresolved)]
+            with_history = await _history.kept(self._session, [item.node for item in good])
+            if any(with_history):
+                answer = await self._fill(
+                    items, [item for item, has in zip(good, with_history, strict=True) if has], events
+                )
+        except (*EXPECTED, OutOfTimeError) as error:
+            if not (fault_name(error) or isinstance(error, DecodingError | OutOfTimeError)):
+                raise
+            log.warning("%s: %s/%s: no history: %s", self._session.settings.endpoint, device, name, error)
+        finally:
+            self._group.firsts = None
+        self._outlet.put(answer)
+
+    async def _fill(self, items: Sequence[Item], wanted: Sequence[Item], events: bool) -> Recovered:
+        await self._first_values(items)
+        end = self._clock.now()
+        offset = self._server_clock.offset or 0
+        shift = offset if abs(offset) > TOLERANCE else 0
+        margin = _MARGIN + (0 if shift else abs(offset))
+        start, stop = self._since + shift - margin, end + shift + margin
+        filled = [_Filled(item) for item in wanted]
+        await self._reach_back(filled, start)
+        await self._read(filled, start, stop)
+        for pause in _LAGS:
+            behind = [each for each in filled if each.first is not None and not self._meets(each)]
+            if not behind or self._clock.monotonic() + pause > self._until:
+                break
+            await asyncio.sleep(pause)
+            await self._read(behind, min((each.last[2] or start) if each.last else start for each in behind), stop)
+        missed = self._missed(items, filled, shift, end)
+        if events:
+            missed.append(Missed((), self._since, end, "events"))
+        log.info(
+            "%s: %s/%s: %d values of %d points from the history",
+            self._session.settings.endpoint, self._group.device, self._group.name, self._rows, len(wanted),
+        )  # fmt: skip
+        return Recovered(self._group.device, self._group.name, end, missed)
+
+    async def _first_values(self, items: Sequence[Item]) -> None:
+        """Waits until each point that is monitored has told its first live value."""
+        end = self._clock.monotonic() + _FIRST_VALUES
+        expected = {item.point.id for item in items if item.item_id is not None}
+        while not expected <= self._live.keys() and self._clock.monotonic() < end:  # noqa: ASYNC110  bounded, once a connection
+            await asyncio.sleep(0.02)
+
+    async def _reach_back(self, filled: Sequence[_Filled], start: int) -> None:
+        rows = await _history.before(self._session, [each.item.node for each in filled], start)
+        for each, row in zip(filled, rows, strict=True):
+            if row is not None:
+                each.first = start
+                self._note(each, row)
+
+    async def _read(self, filled: Sequence[_Filled], start: int, stop: int) -> None:
+        async def take(place: int, rows: list[Row]) -> None:
+            each = filled[place]
+            if each.first is None:
+                each.first = rows[0][2]
+            for row in rows:
+                self._note(each, row)
+            await self._give(each.item.point.id, rows)
+            if self._clock.monotonic() > self._until:
+                raise OutOfTimeError(f"not read within {LONGEST:g} s")
+
+        try:
+            problems = await _history.raw(self._session, [each.item.node for each in filled], start, stop, take)
+        except OutOfTimeError as error:
+            problems = [str(error)] * len(filled)
+        for each, problem in zip(filled, problems, strict=True):
+            if problem is not None:
+                each.problem = problem
+                each.meeting = None
+
+    def _note(self, each: _Filled, row: Row) -> None:
+        each.last = row
+        live = self._live.get(each.item.point.id)
+        if live is not None and live[2] is not None and (row[2] or 0) <= live[2]:
+            each.meeting = row
+
+    def _meets(self, each: _Filled) -> bool:
+        """Whether the history goes on to the first live value."""
+        live, row = self._live.get(each.item.point.id), each.meeting
+        if live is None or row is None:
+            return False
+        return (row[0] == live[0] or (row[0] != row[0] and live[0] != live[0])) and row[1] >> 30 == live[1] >> 30
+
+    async def _give(self, point: int, rows: list[Row]) -> None:
+        await self._outlet.room()
+        self._rows += len(rows)
+        status = [row[1] for row in rows]
+        samples = Samples(
+            self._group.device, self._group.name, self._clock.now(), [point] * len(rows), [row[0] for row in rows],
+            source_ts=[row[2] for row in rows], status=status if any(status) else None,
+            flags=[int(Flag.HISTORICAL)] * len(rows),
+        )  # fmt: skip
+        settle(samples, self._group.encoding)
+        self._outlet.put_history(samples)
+
+    def _missed(self, items: Sequence[Item], filled: Sequence[_Filled], shift: int, end: int) -> list[Missed]:
+        """What stays missing, points with the same bounds together."""
+        parts: dict[tuple[int, int, str], list[int]] = defaultdict(list)
+        covered = {each.item.point.id: each for each in filled}
+        for item in items:
+            point = item.point.id
+            each = covered.get(point)
+            if each is None:
+                parts[self._since, end, "no history"].append(point)
+            elif each.first is None:
+                parts[self._since, end, each.problem or "the history is empty"].append(point)
+            else:
+                if each.first - shift > self._since:
+                    begins = "the history begins later"
+                    parts[self._since, each.first - shift, begins].append(point)
+                if not self._meets(each):
+                    until = each.last[2] if each.last is not None else None
+                    begin = self._since if until is None else max(self._since, until - shift)
+                    detail = each.problem or "the history does not go on to the live values"
+                    parts[min(begin, end), end, detail].append(point)
+        return [
+            Missed(None if len(points) == len(items) else tuple(points), start, stop, detail)
+            for (start, stop, detail), points in parts.items()
+        ]

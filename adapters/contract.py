@@ -20,13 +20,15 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
+from schemas.bilingual import Bilingual
 from schemas.profile import EventClause, Group
 
 # ---------------------------------------------------------------------------------------------------------------- errors
 
 
 class AdapterError(Exception):
-    """Base of what crosses the contract. `reason` is a short stable word, `fix_en`/`fix_zh` say what a person can do.
+    """Base of what crosses the contract. `message` is for people, best a `schemas.bilingual.Bilingual`; `reason` is a short stable word,
+    `fix_en`/`fix_zh` say what a person can do.
 
     `details` holds what a program may want to show or use by itself, e.g. `fingerprint` and `command`; never a secret.
     """
@@ -87,7 +89,7 @@ class WritesDisabledError(AdapterError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what}: this gateway is read-only",
+            Bilingual(f"{what}: this gateway is read-only", f"{what}：本网关为只读"),
             reason="writes_disabled",
             fix_en="Commands to devices are refused in this version.",
             fix_zh="本版本不允许向设备下发命令。",
@@ -249,7 +251,8 @@ class Lost:
 
 @dataclass(slots=True)
 class PointTrouble:
-    """Something about one point that a person should see in the device's state; None clears it. The status goes with the samples."""
+    """Something about one point that a person should see in the device's state (best a `schemas.bilingual.Bilingual`); None clears it. The
+    status goes with the samples."""
 
     device: str
     point: int

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from adapters.contract import Clock, SystemClock
+from schemas.bilingual import Bilingual
 from schemas.wire import State
 
 FIRST_PAUSE: Final = 1.0
@@ -154,7 +155,7 @@ class Supervised:
                 self._log.error("%s: %s", self.name, trouble.message, exc_info=error)
                 self._told.add(trouble.reason)
             return trouble
-        return Trouble("ended", "ended without being asked to")
+        return Trouble("ended", Bilingual("ended without being asked to", "意外结束"))
 
     def _up(self) -> None:
         if self._up_at is not None:

@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 from adapters.modbus._plan import Read
+from schemas.bilingual import Bilingual, chinese, of_error
 from schemas.profile import ModbusAddress
 from schemas.status import BAD_DECODING_ERROR, by_name
 
@@ -51,13 +52,16 @@ def check_address(address: ModbusAddress) -> str | None:
         try:
             by_name(name)
         except ValueError as error:
-            return f"sentinels: {error}"
+            return Bilingual(f"sentinels: {error}", f"sentinels 有误：{chinese(of_error(error))}")
     if address.type == "string":
         try:
             "".encode(address.encoding)
             b"".decode(address.encoding)
         except LookupError:
-            return f"encoding {address.encoding!r} is not known: write utf-8, ascii, gbk, latin-1 or utf-16-be"
+            return Bilingual(
+                f"encoding {address.encoding!r} is not known: write utf-8, ascii, gbk, latin-1 or utf-16-be",
+                f"不认识的编码 {address.encoding!r}：请写 utf-8、ascii、gbk、latin-1 或 utf-16-be",
+            )
     return None
 
 

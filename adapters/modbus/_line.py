@@ -20,6 +20,7 @@ from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadSpan, De
 from adapters.modbus._link import ClosingError, Link, NoAnswerError, Request, Response
 from adapters.modbus._settings import ModbusLinkSettings
 from adapters.modbus._unit import Unit
+from schemas.bilingual import Bilingual, chinese
 from schemas.status import BAD_CONFIGURATION_ERROR, BAD_DECODING_ERROR, modbus_exception
 from schemas.wire import Cause
 
@@ -248,7 +249,11 @@ class Line:
         )  # fmt: skip
 
     def _troubled(self, device: Device, block: Block, code: int) -> Iterator[Item]:
-        problem = f"{block.table} registers {block.read.start:#06x} to {block.read.start + block.read.size - 1:#06x}: {_explain(code)}"
+        why, read = _explain(code), block.read
+        problem = Bilingual(
+            f"{block.table} registers {read.start:#06x} to {read.start + read.size - 1:#06x}: {why}",
+            f"{block.table} 寄存器 {read.start:#06x} 至 {read.start + read.size - 1:#06x}：{chinese(why)}",
+        )
         for point in block.decoder.points:
             if device.troubles.get(point) != problem:
                 device.troubles[point] = problem
@@ -301,7 +306,11 @@ class Line:
     def _refused_rows(self, device: Device, refused: Refused, received: int) -> Iterator[Item]:
         status = modbus_exception(refused.code).status
         first, size = refused.span
-        problem = f"{refused.table} register {first:#06x} ({size} long): {_explain(refused.code)}"
+        why = _explain(refused.code)
+        problem = Bilingual(
+            f"{refused.table} register {first:#06x} ({size} long): {why}",
+            f"{refused.table} 寄存器 {first:#06x}（长度 {size}）：{chinese(why)}",
+        )
         for group, value in refused.values:
             yield Samples(device.id, group, received, (value.point,), (None,), status=(status,))
             yield PointTrouble(device.id, value.point, problem)
@@ -394,4 +403,7 @@ class Line:
 
 def _explain(code: int) -> str:
     exception = modbus_exception(code)
-    return f"exception {code}, {exception.name}. {exception.text_en} {exception.fix_en}".strip()
+    return Bilingual(
+        f"exception {code}, {exception.name}. {exception.text_en} {exception.fix_en}".strip(),
+        f"异常码 {code}（{exception.name}）。{exception.text_zh}{exception.fix_zh}",
+    )

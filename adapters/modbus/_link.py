@@ -24,6 +24,7 @@ from adapters.contract import Clock, TransientError
 from adapters.modbus._errors import closed_by_peer, not_connected, open_failed
 from adapters.modbus._frames import frame_log, tracer
 from adapters.modbus._settings import ModbusLinkSettings
+from schemas.bilingual import Bilingual
 
 _BUFFER = 4096
 """Bytes of unread answers that are kept; pymodbus's own 264 would drop a good answer behind a late one."""
@@ -338,7 +339,9 @@ class Link:
         if error is None and not self._in_flight and idle >= _IDLE:
             self._client = None
             return
-        self._lost = str(error) if error is not None else "the other end closed the connection"
+        self._lost = (
+            str(error) if error is not None else Bilingual("the other end closed the connection", "对端关闭了连接")
+        )
         self._note(self._lost)
         if self._in_flight and not client.ctx.response_future.done():
             client.ctx.response_future.set_exception(ConnectionException(self._lost))

@@ -6,6 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from schemas.bilingual import Bilingual
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Value:
@@ -101,8 +103,12 @@ def _problems(values: Iterable[Value], limit: int, holes: Sequence[tuple[int, in
             found.append(
                 Problem(
                     value.point,
-                    f"the value at {value.start:#06x} takes {value.size} registers, but this device gives at most {limit} "
-                    "in one read: raise max_registers if the device can do it, or give a shorter `length`",
+                    Bilingual(
+                        f"the value at {value.start:#06x} takes {value.size} registers, but this device gives at most {limit} "
+                        "in one read: raise max_registers if the device can do it, or give a shorter `length`",
+                        f"{value.start:#06x} 处的值占 {value.size} 个寄存器，而该设备一次最多读 {limit} 个："
+                        "若设备支持，请调大 max_registers，或缩短 `length`",
+                    ),
                 )
             )
             continue
@@ -111,8 +117,12 @@ def _problems(values: Iterable[Value], limit: int, holes: Sequence[tuple[int, in
                 found.append(
                     Problem(
                         value.point,
-                        f"the value at {value.start:#06x} to {value.end - 1:#06x} lies in the hole {first:#06x} to {last:#06x}, which "
-                        "must not be read: correct the address, or the `holes` of the rules",
+                        Bilingual(
+                            f"the value at {value.start:#06x} to {value.end - 1:#06x} lies in the hole {first:#06x} to {last:#06x}, "
+                            "which must not be read: correct the address, or the `holes` of the rules",
+                            f"{value.start:#06x} 至 {value.end - 1:#06x} 处的值位于禁读区 {first:#06x} 至 {last:#06x}："
+                            "请更正地址，或规则中的 `holes`",
+                        ),
                     )
                 )
                 break

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adapters.contract import TransientError
+from schemas.bilingual import Bilingual, chinese
 
 Parity = Literal["N", "E"]
 _SPEEDS = {9600: termios.B9600, 19200: termios.B19200}
@@ -73,26 +74,31 @@ def _failed(path: str, error: Exception) -> TransientError:
     number = error.args[0] if error.args else None
     if number in (errno.EACCES, errno.EPERM):
         why, fix_en, fix_zh = (
-            "permission denied",
+            Bilingual("permission denied", "没有权限"),
             "Add the user to the group that owns the port: sudo usermod -aG dialout $USER, then log in again.",
             "请将用户加入串口所属的组：sudo usermod -aG dialout $USER，然后重新登录。",
         )
     elif number in (errno.EAGAIN, errno.EBUSY):
         why, fix_en, fix_zh = (
-            "another program uses the port",
+            Bilingual("another program uses the port", "串口被其他程序占用"),
             "Stop the other program, or stop the gateway's link on this port, and try again.",
             "请停用占用该串口的程序（或网关在该串口上的链路）后重试。",
         )
     elif number in (errno.ENOTTY, errno.EINVAL):
         why, fix_en, fix_zh = (
-            "this is no serial port",
+            Bilingual("this is no serial port", "这不是串口"),
             "Name a serial port; ls /dev/serial/by-id shows those that are plugged in.",
             "请指定串口；用 ls /dev/serial/by-id 查看已连接的串口。",
         )
     else:
         why, fix_en, fix_zh = (
-            os.strerror(number) if isinstance(number, int) else str(error),
+            _system(os.strerror(number) if isinstance(number, int) else str(error)),
             "Look whether the adapter is plugged in: ls /dev/serial/by-id",
             "请检查转换器是否已插好：ls /dev/serial/by-id",
         )
-    return TransientError(f"{path}: {why}", reason="open_failed", fix_en=fix_en, fix_zh=fix_zh)
+    said = Bilingual(f"{path}: {why}", f"{path}：{chinese(why)}")
+    return TransientError(said, reason="open_failed", fix_en=fix_en, fix_zh=fix_zh)
+
+
+def _system(message: str) -> Bilingual:
+    return Bilingual(message, f"无法打开串口（{message}）")

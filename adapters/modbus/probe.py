@@ -17,6 +17,7 @@ from enum import StrEnum
 from adapters.contract import TransientError
 from adapters.modbus._bytes import ByteChannel, open_serial, open_tcp
 from adapters.modbus._serial import SerialPlace
+from schemas.bilingual import Bilingual, chinese
 
 __all__ = ["Answer", "ForeignMasterError", "Outcome", "Prober", "SerialPlace", "TcpPlace", "crc16"]
 
@@ -59,7 +60,10 @@ class ForeignMasterError(TransientError):
 
     def __init__(self, path: str, heard: int) -> None:
         super().__init__(
-            f"{path}: {heard} bytes were heard that nobody here asked for: another master speaks on this line",
+            Bilingual(
+                f"{path}: {heard} bytes were heard that nobody here asked for: another master speaks on this line",
+                f"{path}：收到 {heard} 个并非本机请求的字节：总线上有其他主站在通信",
+            ),
             reason="foreign_master",
             fix_en="A serial line bears one master. Stop the other one (panel, PLC, serial server), or search at its own line.",
             fix_zh="串行总线上只能有一个主站。请先停用另一个主站（触摸屏、PLC、串口服务器），或改接独立的总线再搜索。",
@@ -241,7 +245,7 @@ class Prober:
 
     def _hung_up(self, why: str) -> TransientError:
         return TransientError(
-            f"{self._name}: connection lost: {why}",
+            Bilingual(f"{self._name}: connection lost: {why}", f"{self._name}：连接中断：{chinese(why)}"),
             reason="closed",
             fix_en="Another master may use the device: many permit only one to four connections. On a serial port, look at the cable.",
             fix_zh="可能有其他主站占用设备：许多设备只允许 1 至 4 个连接。串口请检查线缆。",

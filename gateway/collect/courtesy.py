@@ -124,7 +124,7 @@ class Courtesy:
     def status(self, status: DeviceStatus) -> None:
         """Publishes a device's state, retained; again with each connection."""
         message = wire.Status(
-            self._gateway, status.state, to_rfc3339(status.since), status.device, status.reason,
+            self._gateway, status.state, to_rfc3339(status.since), status.device, str(status.reason),
             {"zh": status.fix_zh, "en": status.fix_en} if status.fix_en else {},
         )  # fmt: skip
         self._keep(self._topics.status(status.device), _json.encode(message))

@@ -34,6 +34,7 @@ from gateway.collect.items import DeviceStatus, Events, Gaps, Sink
 from gateway.collect.normalise import Normaliser
 from gateway.config.plan import PlannedDevice, PlannedLink
 from gateway.supervisor import Condition, Sleep, Supervised, Trouble
+from schemas.bilingual import Bilingual, chinese, of_error
 from schemas.wire import Cause, Done, Flag, Gap, Link, Progress, State
 
 log = logging.getLogger("guantong.link")
@@ -129,9 +130,7 @@ class LinkHost:
                 self._broken = error
             except Exception as error:  # a third party's constructor may raise anything, and costs its own link only
                 log.exception("link %s: the adapter cannot be made", link.id)
-                self._broken = ConfigError(
-                    f"{type(error).__name__}: {error}", reason="adapter_failed", fix_en=_FIX_EN, fix_zh=_FIX_ZH
-                )
+                self._broken = ConfigError(_unexpected(error), reason="adapter_failed", fix_en=_FIX_EN, fix_zh=_FIX_ZH)
 
     # ---------------------------------------------------------------------------------------------------- for people
 
@@ -161,7 +160,8 @@ class LinkHost:
         if device.up and troubles:
             signal, problem = next(iter(troubles.items()))
             more = f" (+{len(troubles) - 1})" if len(troubles) > 1 else ""
-            state, reason = "degraded", f"{signal}: {problem}{more}"
+            state = "degraded"
+            reason = Bilingual(f"{signal}: {problem}{more}", f"{signal}：{chinese(problem)}{more}")
         return DeviceStatus(name, state, device.since, reason, device.fix_en, device.fix_zh, troubles)
 
     def clock_stepped(self) -> None:
@@ -178,6 +178,11 @@ class LinkHost:
     def frames(self) -> FrameLog | None:
         """The last frames of the link, where its adapter keeps them."""
         return self._adapter.frames if isinstance(self._adapter, Framed) else None
+
+    @property
+    def connected(self) -> Adapter | None:
+        """The adapter, while its link is up: for a reading beside the schedule."""
+        return self._adapter if self.supervised.condition.state in ("ok", "degraded") else None
 
     @property
     def unsynced(self) -> bool:
@@ -248,7 +253,10 @@ class LinkHost:
     async def _once(self, up: Callable[[], None]) -> None:
         adapter = self._adapter
         if adapter is None:
-            raise self._broken or ConfigError(f"link {self.link.id} has no adapter", reason="adapter_unknown")
+            raise self._broken or ConfigError(
+                Bilingual(f"link {self.link.id} has no adapter", f"链路 {self.link.id} 没有适配器"),
+                reason="adapter_unknown",
+            )
         for device in self._devices.values():
             device.declared = False
         self._ask(adapter)
@@ -263,7 +271,7 @@ class LinkHost:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            raise TransientError("the link ended without a reason", reason="link_ended")
+            raise TransientError(Bilingual("the link ended without a reason", "链路无故结束"), reason="link_ended")
         except asyncio.CancelledError:
             self.supervised.stopping()
             await self._disconnect(adapter, tasks)
@@ -291,7 +299,10 @@ class LinkHost:
             async with asyncio.timeout(CONNECT_WITHIN):
                 await adapter.connect()
         except TimeoutError:
-            raise TransientError(f"no connection within {CONNECT_WITHIN:g} s", reason="connect_timeout") from None
+            raise TransientError(
+                Bilingual(f"no connection within {CONNECT_WITHIN:g} s", f"{CONNECT_WITHIN:g} 秒内未能连接"),
+                reason="connect_timeout",
+            ) from None
 
     async def _read(self, adapter: Adapter) -> None:
         iterator = adapter.items()
@@ -514,9 +525,14 @@ def _judge(error: Exception) -> Trouble | None:
     if isinstance(error, SinkError):
         return None
     if isinstance(error, TransientError):
-        return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, after=error.retry_after)
+        return Trouble(error.reason, of_error(error), error.fix_en, error.fix_zh, after=error.retry_after)
     if isinstance(error, AuthError):
-        return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, retry="seldom", cured=error.cured)
+        return Trouble(error.reason, of_error(error), error.fix_en, error.fix_zh, retry="seldom", cured=error.cured)
     if isinstance(error, AdapterError):
-        return Trouble(error.reason, str(error), error.fix_en, error.fix_zh, retry="never")
-    return Trouble("adapter_failed", f"{type(error).__name__}: {error}", _FIX_EN, _FIX_ZH, bug=True)
+        return Trouble(error.reason, of_error(error), error.fix_en, error.fix_zh, retry="never")
+    return Trouble("adapter_failed", _unexpected(error), _FIX_EN, _FIX_ZH, bug=True)
+
+
+def _unexpected(error: Exception) -> str:
+    what = f"{type(error).__name__}: {error}"
+    return Bilingual(what, f"适配器出错（{what}）")

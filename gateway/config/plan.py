@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from adapters.contract import Adapter, Clock, ConfigError, DeviceSpec, LinkSpec, Point, SystemClock
 from gateway.config.models import ClockSettings, GatewaySettings
+from schemas.bilingual import Bilingual
 from schemas.model import INTEGER_TYPES, Asset, Signal, Text
 from schemas.profile import Anchor, EventClause, Group, ModbusAddress, OpcUaAddress
 
@@ -85,7 +86,9 @@ class PlannedLink:
     def spec(self, clock: Clock | None = None, *, writes: bool = False) -> LinkSpec:
         """What the adapter is given. Raises the `broken` error of a link without one."""
         if self.settings is None:
-            raise self.broken or ConfigError(f"link {self.id} has no settings", reason="link_broken")
+            raise self.broken or ConfigError(
+                Bilingual(f"link {self.id} has no settings", f"链路 {self.id} 没有设置"), reason="link_broken"
+            )
         devices = tuple(
             DeviceSpec(
                 id=device.id,

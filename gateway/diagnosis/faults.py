@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from adapters.frames import FrameLog, Record
 from gateway.collect.items import DeviceStatus
 from gateway.diagnosis.captured import as_text
+from schemas.bilingual import Bilingual
 
 if TYPE_CHECKING:
     from gateway.collect.link import LinkHost
@@ -69,7 +70,10 @@ class Faults:
         """In another thread. A disk that takes no file costs the file."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(status.since / 1e6))
         path = self._folder / f"{status.device}-{stamp}.txt"
-        head = f"device {status.device}, link {link}: {status.state}: {status.reason}\n{status.fix_en}\n{status.fix_zh}\n\n"
+        head = f"device {status.device}, link {link}: {status.state}: {status.reason}\n{status.fix_en}\n"
+        if isinstance(status.reason, Bilingual):
+            head += f"{status.reason.zh}\n"
+        head += f"{status.fix_zh}\n\n"
         try:
             text = head + "\n".join(as_text(frame) for frame in frames.explained(records)) + "\n"
             self._folder.mkdir(mode=0o700, exist_ok=True)

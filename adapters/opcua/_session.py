@@ -8,27 +8,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final
 
 from asyncua import Client, ua
 from asyncua.common.utils import Buffer
-from asyncua.crypto import security_policies
 from asyncua.ua.ua_binary import struct_from_binary
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
-from adapters.contract import ConfigError, SystemClock
+from adapters.contract import AdapterError, LinkSpec, SystemClock
 from adapters.frames import FrameLog
-from adapters.opcua import _frames
+from adapters.opcua import _activation, _frames, _security
 from adapters.opcua._binary import DecodingError
+from adapters.opcua._certificates import our_uri
 from adapters.opcua._decode import Decoder
 from adapters.opcua._discovery import explain
 from adapters.opcua._errors import EXPECTED, asyncua_decodes
 from adapters.opcua._limits import LIMIT_NODES, MAX_ITEMS_PER_SUBSCRIPTION, READ, Limits
+from adapters.opcua._trust import Identity
+from adapters.opcua.pki import Pki
 from adapters.opcua.settings import LinkSettings
 
 log = logging.getLogger("guantong.opcua")
@@ -48,10 +46,27 @@ _CREATING: Final = 1.5
 _SLOTS: Final = 1000
 """Requests in flight, far more than are ever sent: asyncua's own bound must not hold a heartbeat behind parked PublishRequests."""
 
-Orphan = tuple[Any, Any]
-"""Authentication token and server nonce of a session whose connection broke before it could be closed."""
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A session whose connection broke before it could be closed: what it takes to take it over and close it."""
+
+    endpoint: str
+    token: Any
+    nonce: Any
+    policies: list[Any]
+    """The token policies of the server."""
+    certificate: bytes | None
+    """The server's."""
+
+
 Row = tuple[Any, int, int | None, int | None]
 """A read value: value, status, source time and server time in µs."""
+
+
+def identity_of(spec: LinkSpec) -> Identity:
+    """Who the gateway is on this link."""
+    return Identity(spec.gateway, spec.id, None if spec.pki is None else Pki(spec.pki, spec.gateway))
 
 
 def quiet_asyncua() -> None:
@@ -65,9 +80,15 @@ class Session:
     """One connection to the server. Raises asyncua's and the network's own errors (`_errors.EXPECTED`), not the contract's."""
 
     def __init__(
-        self, settings: LinkSettings, limits: Limits, count: Callable[[], None], orphan: Orphan | None = None
+        self,
+        settings: LinkSettings,
+        limits: Limits,
+        count: Callable[[], None],
+        orphan: Orphan | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self.settings = settings
+        self.identity = identity or Identity()
         self.orphan = orphan
         """The session that an earlier link left behind on the server; after `close` this one's, if it could not be closed."""
         self.limits = limits
@@ -100,7 +121,7 @@ class Session:
             raise
         except EXPECTED as error:
             await self.close()
-            raise await explain(self.settings, error) from error
+            raise await explain(self.settings, self.identity, error) from error
         except BaseException:
             await self.close()
             raise
@@ -119,28 +140,25 @@ class Session:
 
     async def _open(self) -> None:
         settings = self.settings
-        client = Client(settings.endpoint, timeout=settings.timeout, auto_reconnect=False)
-        client.name = "Guantong gateway"
-        client.description = f"guantong/{socket.gethostname()}/{os.getpid()}"
-        client.application_uri = f"urn:{socket.gethostname()}:guantong"
+        channel = await _security.prepare(settings, self.identity, self.now())
+        client = Client(channel.url, timeout=settings.timeout, auto_reconnect=False)
+        client.name = f"Guantong gateway {self.identity.gateway}"
+        client.application_uri = our_uri(self.identity.gateway)
         client.product_uri = "urn:guantong"
         client.secure_channel_timeout = _CHANNEL_LIFETIME
         client.session_timeout = int(settings.session_timeout * 1000)
         client.set_locale(["zh-CN", "en"])
         client.set_max_concurrent_requests(_SLOTS)
-        if settings.user is not None:
-            client.set_user(settings.user)
-            if settings.password is not None:
-                client.set_password(settings.password.get_secret_value())
         self._client = client
-        await self._secure(client)
+        channel.apply(client)
         await client.connect_socket()
         with asyncua_decodes("opening the session"):
             await client.send_hello()
             await client.open_secure_channel()
             await self._close_orphan(client)
-            await client.create_session()
-            await client.activate_session(username=client._username, password=client._password)
+            await _activation.create(client, settings, self.identity, channel)
+            await self._activate(client)
+        await asyncio.to_thread(_security.keep_pin, settings, self.identity, channel, self.now())
         self._start(self._renew(client))
         await self._learn()
 
@@ -149,40 +167,25 @@ class Session:
 
         It is taken over on the new channel first (OPC 10000-4 §5.7.3), since it can be closed from there alone.
         """
-        if self.orphan is None:
-            return
-        (token, client._server_nonce), self.orphan = self.orphan, None
-        client.uaclient.session.restore_authentication_token(token)
+        orphan, self.orphan = self.orphan, None
+        if orphan is None or orphan.endpoint != self.settings.endpoint:
+            return  # another server's ends by its own time-out
+        unprotected = not client.security_policy.peer_certificate
+        client._server_nonce, client._policy_ids = orphan.nonce, orphan.policies
+        client.security_policy.peer_certificate = client.security_policy.peer_certificate or orphan.certificate
+        client.uaclient.session.restore_authentication_token(orphan.token)
         try:
-            await client.activate_session(username=client._username, password=client._password)
+            await self._activate(client)
             await client.uaclient.close_session(True)
-        except ua.UaStatusCodeError as error:
+        except (ua.UaStatusCodeError, AdapterError) as error:
             log.debug("%s: the session left behind is gone already: %s", self.settings.endpoint, error)
         client.uaclient.session.reset_authentication_token()
-        client._server_nonce = None
+        client._server_nonce, client._policy_ids = None, []
+        if unprotected:
+            client.security_policy.peer_certificate = None
 
-    async def _secure(self, client: Any) -> None:
-        security = self.settings.security
-        if security.policy == "none":
-            return
-        client.application_uri = application_uri(security.certificate, self.settings.endpoint)
-        password = security.key_password.get_secret_value() if security.key_password else None
-        try:
-            await client.set_security(
-                getattr(security_policies, f"SecurityPolicy{security.policy}"),
-                str(security.certificate),
-                str(security.key),
-                password,
-                str(security.server_certificate),
-                getattr(ua.MessageSecurityMode, security.mode),
-            )
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise ConfigError(
-                f"{self.settings.endpoint}: security: {error}",
-                reason="certificate_invalid",
-                fix_en="Check that the files are an X.509 certificate and its RSA key (PEM or DER), and `key_password`.",
-                fix_zh="请检查文件是否为 X.509 证书及其 RSA 私钥（PEM 或 DER），以及 key_password。",
-            ) from error
+    async def _activate(self, client: Any) -> None:
+        await _activation.activate(client, self.settings, self.identity, self.now())
 
     async def close(self) -> None:
         """Closes session (with its subscriptions), channel and socket, in about a second; never raises."""
@@ -198,7 +201,10 @@ class Session:
         transport = protocol.transport if protocol is not None else None
         session = client.uaclient.session
         if session.has_session:
-            self.orphan = (session.authentication_token, client._server_nonce)
+            peer = client.security_policy.peer_certificate
+            self.orphan = Orphan(
+                self.settings.endpoint, session.authentication_token, client._server_nonce, client._policy_ids, peer
+            )
         if transport is None or protocol.is_closed:
             return
         try:
@@ -314,36 +320,6 @@ class Session:
         rows = await self.read([ua.NodeId(CURRENT_TIME), ua.NodeId(STATE), ua.NodeId(SECONDS_TILL_SHUTDOWN)])
         time = rows[0][0]
         return (time if isinstance(time, int) else None), _number(rows[1]) or 0, _number(rows[2]) or 0
-
-
-def application_uri(path: Path | None, where: str) -> str:
-    """The application URI in a certificate's subject alternative name; the session must show the same (OPC 10000-6 §6.2.2).
-
-    Raises ConfigError for a certificate without one; `where` is the endpoint that it is for.
-    """
-    certificate = path.read_bytes() if path is not None else b""
-    try:
-        parsed = (
-            x509.load_pem_x509_certificate(certificate)
-            if certificate.lstrip().startswith(b"-----")
-            else x509.load_der_x509_certificate(certificate)
-        )
-        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound) as error:
-        raise _no_uri(f"{where}: security.certificate: {path}: {error}") from None
-    if not uris:
-        raise _no_uri(f"{where}: security.certificate: {path}: its subject alternative name has no URI")
-    return str(uris[0])
-
-
-def _no_uri(what: str) -> ConfigError:
-    return ConfigError(
-        what,
-        reason="certificate_invalid",
-        fix_en="Use an X.509 certificate whose subject alternative name holds the application URI (URI:urn:…).",
-        fix_zh="请使用在使用者可选名称中含应用程序 URI（URI:urn:…）的 X.509 证书。",
-    )
 
 
 def _number(row: Row) -> int | None:

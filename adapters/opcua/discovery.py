@@ -5,24 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
-from asyncua import Client, ua
+from asyncua import ua
 
 from adapters.contract import TransientError
-from adapters.opcua import _browse
+from adapters.opcua import _browse, _discovery
 from adapters.opcua import _limits as limits
 from adapters.opcua._addresses import AddressError, UnknownNamespaceError, node_id, node_text
 from adapters.opcua._browse import Child, children
-from adapters.opcua._errors import EXPECTED, asyncua_decodes, translate
+from adapters.opcua._certificates import NotACertificateError, read_chain, sha1
+from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
 from adapters.opcua._session import Session, quiet_asyncua
+from adapters.opcua._trust import Identity
+from adapters.opcua.pki import Pki
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
 
 _SERVER: Final = ua.NodeId(2253)
 """The Server object: thousands of diagnostics and no machine data; walked only when asked for by name."""
-_MODES: Final = {1: "None", 2: "Sign", 3: "SignAndEncrypt"}
 _DATA_TYPE: Final = 14
 _VALUE: Final = 13
 _NODE_CLASS: Final = 2
@@ -34,7 +37,8 @@ MOST_NODES: Final = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint that a server offers. `fingerprint` is the SHA-1 of its certificate in hex, empty without one."""
+    """An endpoint that a server offers, its policy spelt as in `security:`. `fingerprint` is the SHA-1 of its certificate in hex, empty
+    without one."""
 
     url: str
     policy: str
@@ -43,6 +47,7 @@ class Endpoint:
     fingerprint: str
     server: str
     certificate: bytes
+    application_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,40 +76,47 @@ async def endpoints(url: str, timeout: float = 5.0) -> list[Endpoint]:
     Raises AdapterError.
     """
     quiet_asyncua()
-    client = Client(url, timeout=timeout, auto_reconnect=False)
     try:
-        with asyncua_decodes("GetEndpoints"):
-            answer = await client.connect_and_get_server_endpoints()
+        told = await _discovery.ask(url, timeout)
     except EXPECTED as error:
         raise translate(error, url) from error
-    found = []
-    for e in answer:
-        certificate = bytes(e.ServerCertificate or b"")
-        found.append(
-            Endpoint(
-                url=str(e.EndpointUrl),
-                policy=str(e.SecurityPolicyUri).rpartition("#")[2],
-                mode=_MODES.get(int(e.SecurityMode), "?"),
-                users=tuple(dict.fromkeys(token.TokenType.name for token in e.UserIdentityTokens or [])),
-                fingerprint=hashlib.sha1(certificate).hexdigest() if certificate else "",
-                server=str(e.Server.ApplicationName.Text or "") if e.Server is not None else "",
-                certificate=certificate,
-            )
+    return [
+        Endpoint(
+            url=o.url,
+            policy=o.policy,
+            mode=o.mode,
+            users=o.users,
+            fingerprint=_fingerprint(o.certificate),
+            server=o.server,
+            certificate=o.certificate,
+            application_uri=o.application_uri,
         )
-    return found
+        for o in told.offers
+    ]
+
+
+def _fingerprint(certificate: bytes) -> str:
+    """SHA-1 of the server's own certificate, without the issuers that it may send behind it."""
+    try:
+        return sha1(read_chain(certificate)[0]) if certificate else ""
+    except NotACertificateError:
+        return hashlib.sha1(certificate).hexdigest()
 
 
 class Explorer:
     """A session of its own for looking around: `async with Explorer(settings) as explorer`. Raises AdapterError throughout."""
 
-    def __init__(self, settings: LinkSettings) -> None:
+    def __init__(self, settings: LinkSettings, *, pki: Path | None = None, gateway: str = "guantong") -> None:
+        """`pki` is the folder of the gateway's certificates (`adapters.opcua.pki`), without which a protected channel needs its files
+        in the settings; what the look around meets is not pinned."""
         self._settings = settings
+        self._identity = Identity(gateway, "", None if pki is None else Pki(pki, gateway))
         self._requests = 0
         self._session: Session | None = None
 
     async def __aenter__(self) -> Self:
         quiet_asyncua()
-        session = Session(self._settings, Limits(), self._count)
+        session = Session(self._settings, Limits(), self._count, identity=self._identity)
         try:
             await session.open()
         except EXPECTED as error:

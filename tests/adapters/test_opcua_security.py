@@ -142,9 +142,10 @@ async def test_a_policy_that_the_server_does_not_offer(
 
 
 async def test_users(plain: SmallServer) -> None:
-    async with Collector(link(plain.endpoint, device([node("v1")]), user="alice", password="secret")) as host:
+    yes = {"user": "alice", "allow_clear_password": True}
+    async with Collector(link(plain.endpoint, device([node("v1")]), password="secret", **yes)) as host:
         await host.until(lambda: host.rows(0))
-    error = await refusal(link(plain.endpoint, device(), user="alice", password="guess"))
+    error = await refusal(link(plain.endpoint, device(), password="guess", **yes))
     assert isinstance(error, AuthError)
     assert error.reason in ("identity_rejected", "access_denied")
     assert "guess" not in str(error)
@@ -196,8 +197,15 @@ def test_a_missing_file_is_said_at_once(certificates: dict[str, tuple[Path, Path
         ({"endpoint": "opc.tcp://"}, "opc.tcp://HOST:PORT"),
         ({"endpoint": "opc.tcp://u:p@x:4840"}, "no user and no password"),
         ({"endpoint": "opc.tcp://x:99999999"}, "is not an endpoint"),
-        ({"security": "Basic256Sha256"}, "certificate, key, server_certificate"),
-        ({"security": "Basic256"}, "Basic256Sha256"),
+        ({"security": {"policy": "auto", "certificate": "a.pem"}}, "go together"),
+        ({"security": {"policy": "auto", "mode": "Sign"}}, "chooses the mode"),
+        ({"security": "Basic256"}, "allow_deprecated"),
+        ({"security": "Basic512"}, "Basic256Sha256"),
+        ({"endpoint": []}, "empty list"),
+        ({"endpoint": ["opc.tcp://x", "opc.tcp://x:4840"]}, "twice"),
+        ({"endpoint": ["opc.tcp://x", "http://y"]}, "opc.tcp://HOST:PORT"),
+        ({"user": "u", "user_certificate": "a", "user_key": "b"}, "one identity"),
+        ({"user_key": "b"}, "go together"),
         ({"security": {"policy": "none", "trust": "all"}}, "Extra inputs"),
         ({"password": "x"}, "needs `user`"),
         ({"publish_requests": 0}, "greater than or equal to 1"),

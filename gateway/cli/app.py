@@ -124,14 +124,17 @@ def simulate(context: typer.Context) -> None:
     raise typer.Exit(subprocess.call([sys.executable, "-m", "simulators", *context.args]))
 
 
-@app.command(epilog="Example: guantong init > workshop.yaml")
+@app.command(epilog="Examples: guantong init > workshop.yaml    guantong init --empty workshop.yaml")
 def init(
     file: Annotated[Path | None, typer.Argument(help="Where to write it; standard output without.")] = None,
+    empty: Annotated[bool, typer.Option("--empty", help="Without machines: they are added on the page.")] = False,
 ) -> None:
     """Write a commented configuration to begin with."""
     from importlib.resources import files
 
     text = files("gateway").joinpath("start.yaml").read_text(encoding="utf-8")
+    if empty:
+        text = text.partition("\nlinks:\n")[0] + "\nlinks: [] # 设备可在网页上添加 / machines are added on the page\n"
     if file is None:
         typer.echo(text, nl=False)
         return
@@ -142,10 +145,11 @@ def init(
         fail(say(f"{file} 已存在，不会覆盖", f"{file} exists and is not overwritten"))
     except OSError as error:
         fail(f"{file}: {error.strerror}")
+    then = "run" if empty else "check"
     typer.echo(
         say(
-            f"已写入 {file}。下一步：guantong check --config {file}",
-            f"Wrote {file}. Next: guantong check --config {file}",
+            f"已写入 {file}。下一步：guantong {then} --config {file}",
+            f"Wrote {file}. Next: guantong {then} --config {file}",
         )
     )
 

@@ -59,6 +59,18 @@ def test_what_init_writes_is_a_sound_configuration(tmp_path: Path) -> None:
     assert runner.invoke(app, ["init"]).output == file.read_text(encoding="utf-8")
 
 
+def test_init_empty_is_a_gateway_to_which_machines_are_added_on_the_page(tmp_path: Path) -> None:
+    file = tmp_path / "workshop.yaml"
+    answer = runner.invoke(app, ["init", "--empty", str(file)])
+    assert answer.exit_code == 0, answer.output
+    assert f"guantong run --config {file}" in answer.output
+    from gateway.config.load import load_config
+
+    config = load_config(file)
+    assert not config.links
+    assert [asset.id for asset in config.assets] == ["workshop", "machine-1"]
+
+
 def test_what_init_shows_commented_out_is_sound_as_well(tmp_path: Path) -> None:
     """Every commented example, uncommented, still is a configuration."""
     lines = runner.invoke(app, ["init"]).output.splitlines()

@@ -1,0 +1,152 @@
+"""Takes the steps of a transcript, in a network that ends at this machine's loopback, between machines that nobody has seen before.
+
+    unshare -n python -m tests.first_hour.walk TRANSCRIPT FOLDER LANGUAGE
+
+Loopback gets the machines' addresses. Prints one line of JSON for each section: its seconds, keys, clicks, and the seconds of hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.first_hour.transcript import Command, Step, differs, read
+from tests.page.browser import Browser, browsing
+from tests.servers.foreign import compile_libmodbus_server
+from tests.servers.needs import require
+from tests.servers.processes import ChildProcess
+from tests.servers.timescale import NPM
+
+ROOT = Path(__file__).parents[2]
+FILLER, DRYER = "192.168.10.20", "192.168.10.30"
+"""Addresses of the two machines: OPC UA on port 4840, Modbus TCP on port 502."""
+
+
+def cut_off() -> None:
+    """This process's own network: loopback and the machines' addresses on it, and no way out."""
+    ip = require("ip")
+    subprocess.run([ip, "link", "set", "lo", "up"], check=True)
+    for address in (FILLER, DRYER):
+        subprocess.run([ip, "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    routes = subprocess.run([ip, "route", "show"], check=True, capture_output=True, text=True).stdout
+    assert not routes, f"the network is not cut: {routes}"
+
+
+class Walk:
+    """One newcomer: a terminal in an empty folder, and a browser."""
+
+    def __init__(self, folder: Path, language: str, browser: Browser) -> None:
+        self._folder, self._browser = folder, browser
+        self._shots = 0
+        self._background: list[ChildProcess] = []
+        locale = "zh_CN.UTF-8" if language == "zh" else "C.UTF-8"
+        self._locale = "zh-CN" if language == "zh" else "en-GB"
+        self._env = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder), "LANG": locale, "LC_ALL": locale,
+            "COLUMNS": "160", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+
+    async def take(self, step: Command | Step) -> None:
+        """Takes one step; raises AssertionError when it does not go as it is written."""
+        if isinstance(step, Step):
+            await self._do(step)
+        elif step.background:
+            self._background.append(ChildProcess(shlex.split(step.line), env=self._env, cwd=self._folder))
+            await self._until_told(self._background[-1], step)
+        else:
+            await self._command(step)
+
+    async def _until_told(self, child: ChildProcess, step: Command) -> None:
+        async with asyncio.timeout(60):
+            while missing := differs(step.expected, "\n".join(child.lines)):
+                assert child.running, f"$ {step.line}\nended: {child.output()}"
+                assert missing
+                await asyncio.sleep(0.1)
+
+    async def _command(self, step: Command) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(step.line), cwd=self._folder, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )  # fmt: skip
+        typed = "".join(f"{answer}\n" for answer in step.answers).encode()
+        output, _ = await process.communicate(typed)
+        text = output.decode()
+        assert process.returncode == 0, f"$ {step.line}\n{text}"
+        missing = differs(step.expected, text)
+        assert not missing, f"$ {step.line}\nsays not {missing!r} but:\n{text}"
+
+    async def _do(self, step: Step) -> None:
+        page = self._browser
+        name = step.what.replace('"', '\\"')
+        match step.do:
+            case "open":
+                await page.open(step.what, locale=self._locale)
+            case "click":
+                await page.click(f'role={step.role}[name="{name}"s] >> visible=true')
+            case "fill":
+                await page.fill(f'internal:label="{name}"s >> visible=true', step.text)
+            case "choose":
+                await page.choose(f'internal:label="{name}"s >> visible=true', step.text)
+            case "upload":
+                await page.upload(f'internal:label="{name}"s', self._folder / step.text)
+            case "see":
+                await page.until(f"document.body.innerText.includes({json.dumps(step.what)})")
+        self._shots += 1
+        await page.shot(self._folder / f"step-{self._shots:02}.png")
+
+    def end(self) -> None:
+        """Ends what was left running."""
+        for child in reversed(self._background):
+            child.stop(timeout=10)
+
+
+async def walk(transcript: Path, folder: Path, language: str) -> list[dict[str, Any]]:
+    """Takes all steps. Returns what each section took."""
+    work = folder / "work"
+    work.mkdir()
+    told = []
+    filler = ChildProcess(
+        [require("node"), NPM / "filler.mjs", folder / "filler", FILLER, "4840"], on_line=_log(folder / "filler.log")
+    )
+    dryer = ChildProcess([compile_libmodbus_server(folder), "502"], on_line=_log(folder / "dryer.log"))
+    try:
+        async with browsing() as browser:
+            newcomer = Walk(work, language, browser)
+            try:
+                for part in read(transcript.read_text(encoding="utf-8")):
+                    begun = time.monotonic()
+                    for step in part.steps:
+                        await newcomer.take(step)
+                    told.append({
+                        "section": part.title, "seconds": round(time.monotonic() - begun, 1), "keys": part.keys,
+                        "clicks": part.clicks, "hands": round(part.hands),
+                    })  # fmt: skip
+                    print(json.dumps(told[-1], ensure_ascii=False), flush=True)
+                assert not await browser.errors()
+                strangers = [url for url in await browser.requests() if not url.startswith("http://127.0.0.1:8000/")]
+                assert not strangers, f"requests that leave the box: {strangers}"
+            finally:
+                newcomer.end()
+    finally:
+        filler.kill()
+        dryer.kill()
+    return told
+
+
+def _log(path: Path) -> Any:
+    def write(line: str) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    return write
+
+
+if __name__ == "__main__":
+    cut_off()
+    asyncio.run(walk(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

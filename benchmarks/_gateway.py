@@ -73,7 +73,7 @@ def write_config(folder: Path, load: Load, ports: Ports) -> Path:
         "rules": {"namespaces": {"load": NAMESPACE}},
         "signals": [
             {"name": f"v{v}", "type": "float64", "unit": "1", "address": {"path": f"load:v{v}"}}
-            for v in range(load.variables // load.machines)
+            for v in range(load.variables // max(load.machines, 1))
         ],
     })  # fmt: skip
     units = range(1, load.units + 1)

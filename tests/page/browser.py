@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -38,10 +39,15 @@ class Browser:
         return answer["ok"]
 
     async def open(
-        self, url: str, size: tuple[int, int] = DESKTOP, locale: str = "en-GB", colour: str = "light"
+        self,
+        url: str,
+        size: tuple[int, int] = DESKTOP,
+        locale: str = "en-GB",
+        colour: str = "light",
+        script: str | None = None,
     ) -> None:
-        """A new page at `url`."""
-        await self._do("open", url=url, width=size[0], height=size[1], locale=locale, colour=colour)
+        """A new page at `url`; `script` runs in it before anything of its own."""
+        await self._do("open", url=url, width=size[0], height=size[1], locale=locale, colour=colour, script=script)
 
     async def click(self, selector: str) -> None:
         """Clicks the first match, as soon as it can be clicked."""
@@ -58,6 +64,15 @@ class Browser:
     async def press(self, key: str) -> None:
         """Presses a key, such as `Tab`."""
         await self._do("press", key=key)
+
+    async def upload(self, selector: str, path: Path) -> None:
+        """Chooses a file."""
+        await self._do("upload", selector=selector, path=str(path))
+
+    async def download(self, selector: str) -> tuple[str, bytes]:
+        """Clicks what saves a file: its name and content."""
+        saved = await self._do("download", selector=selector)
+        return saved["name"], base64.b64decode(saved["base64"])
 
     async def until(self, code: str) -> None:
         """Waits until the expression is true; 20 seconds at most."""

@@ -112,7 +112,7 @@ export class Tree {
     row.focus({ preventScroll: true });
     const node = this.nodes.get(row);
     if (event.target.closest(".twist") || (!isVariable(node) && row.hasAttribute("aria-expanded"))) this.#toggle(row);
-    else if (isVariable(node) && event.target.closest(".tick, .what")) this.tick([node], !this.picked.has(node.node));
+    else if (isVariable(node)) this.tick([node], !this.picked.has(node.node));
   }
 
   #key(event) {

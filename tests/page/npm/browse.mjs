@@ -14,10 +14,11 @@ const browser = await chromium.launch({
 let context = null, page = null, watched = null;
 
 const commands = {
-  async open({ url, width, height, locale, colour, zone }) {
+  async open({ url, width, height, locale, colour, zone, script }) {
     await context?.close();
     context = await browser.newContext({ viewport: { width, height }, locale, colorScheme: colour ?? "light", timezoneId: zone ?? "Asia/Shanghai" });
     page = await context.newPage();
+    if (script) await page.addInitScript(script);
     watched = { errors: [], requests: [] };
     page.on("console", (message) => message.type() === "error" && watched.errors.push(message.text()));
     page.on("pageerror", (error) => watched.errors.push(String(error)));
@@ -28,6 +29,13 @@ const commands = {
   fill: ({ selector, text }) => page.locator(selector).first().fill(text, { timeout: 10_000 }),
   choose: ({ selector, value }) => page.locator(selector).selectOption(value, { timeout: 10_000 }).then(() => null),
   press: ({ key }) => page.keyboard.press(key),
+  upload: ({ selector, path }) => page.locator(selector).setInputFiles(path, { timeout: 10_000 }),
+  // what a click saves, as the name it would have and its bytes
+  async download({ selector }) {
+    const [saved] = await Promise.all([page.waitForEvent("download", { timeout: 20_000 }), page.locator(selector).first().click({ timeout: 10_000 })]);
+    const { readFile } = await import("node:fs/promises");
+    return { name: saved.suggestedFilename(), base64: (await readFile(await saved.path())).toString("base64") };
+  },
   // not page.waitForFunction: it evaluates texts inside of the page, which the page's policy forbids
   async until({ code }) {
     for (const end = Date.now() + 20_000; ; ) {

@@ -12,7 +12,7 @@ from adapters.modbus._device import Device
 from adapters.modbus._errors import bad_model, bad_unit, no_browse, not_connected, unknown_points
 from adapters.modbus._line import Line
 from adapters.modbus._link import ClosingError, Link
-from adapters.modbus._read import read_once
+from adapters.modbus._read import read_once, read_plain
 from adapters.modbus._settings import ModbusDeviceSettings, ModbusLinkSettings
 from schemas.profile import ModbusAddress, ModbusRules
 
@@ -84,6 +84,25 @@ class ModbusAdapter:
             return await read_once(self._link, device, points, self._clock)
         except ClosingError:
             raise not_connected(self._settings) from None
+
+    async def read_registers(
+        self, unit: int, table: str, address: int, count: int, *, timeout: float = 1.0
+    ) -> tuple[int, bytes, int]:
+        """Any registers or bits of any unit of the line once, between the requests of the schedule: a second connection beside
+        this one, or a second master on the line behind it, is what many devices do not bear.
+
+        Returns the exception code (0: none), the bytes as received, and when (µs). Raises TransientError where the unit does not
+        answer within `timeout` seconds, or the link is not open.
+        """
+        try:
+            return await read_plain(self._link, self._settings, unit, table, address, count, timeout)
+        except ClosingError:
+            raise not_connected(self._settings) from None
+
+    def reads_at(self, settings: object) -> bool:
+        """Whether these are settings of the very place that this link has its connection to."""
+        own = self._settings
+        return isinstance(settings, ModbusLinkSettings) and (settings.host, settings.port) == (own.host, own.port)
 
     async def write(self, point: int, value: Any) -> None:
         """Raises WritesDisabledError: this adapter does not write."""

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapters.contract import Clock, Samples
-from adapters.modbus._device import Block, Device
+from adapters.modbus._device import FUNCTIONS, Block, Device
+from adapters.modbus._errors import unit_silent
 from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE
-from adapters.modbus._link import Link, NoAnswerError, Response
+from adapters.modbus._link import Link, NoAnswerError, Request, Response
 from adapters.modbus._plan import Value
+from adapters.modbus._settings import ModbusLinkSettings
 from schemas.status import (
     BAD_CONFIGURATION_ERROR,
     BAD_DECODING_ERROR,
@@ -59,6 +61,17 @@ async def read_once(link: Link, device: Device, points: Sequence[int], clock: Cl
         [rows[point][0] for point in order],
         status=[rows[point][1] for point in order],
     )
+
+
+async def read_plain(
+    link: Link, settings: ModbusLinkSettings, unit: int, table: str, address: int, count: int, timeout: float
+) -> tuple[int, bytes, int]:
+    """Exception code (0: none), bytes as received, and when (µs). Raises TransientError, ClosingError."""
+    try:
+        response = await link.request(Request(unit, FUNCTIONS[table], address, count), timeout)
+    except NoAnswerError:
+        raise unit_silent(settings, unit) from None
+    return response.code, b"" if response.code else response.data, response.received
 
 
 def _rows(block: Block, response: Response) -> list[tuple[int, tuple[Any, int]]]:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.api import config, documentation, happenings, health, openapi, page, readings, resources, stream
+from gateway.api import config, documentation, happenings, health, openapi, page, readings, resources, setup, stream
 from gateway.api.compression import Compress
 from gateway.api.context import Api
 from gateway.api.guard import Guard
@@ -26,6 +26,7 @@ from gateway.api.parameters import explain
 from gateway.api.problems import MEDIA_TYPE, ProblemError, invalid_all
 from gateway.api.stream import Streams
 from gateway.bus.client import Bus
+from gateway.looking.looker import Looker
 
 log = logging.getLogger("guantong.serve")
 
@@ -39,6 +40,8 @@ class Application:
     streams: Streams
     guard: Guard
     registry: CollectorRegistry
+    looker: Looker
+    """Opens tables and writes drafts in a child process; to be closed at the end."""
 
 
 def make_app(
@@ -53,6 +56,7 @@ def make_app(
     """The application over `api`. `loopback`: without keys everybody is let in; `hosts`: see `Guard`; `configured`: where the
     configuration lies, if it may be read and changed."""
     streams = Streams(api)
+    looker = Looker()
     registry = CollectorRegistry(auto_describe=False)
     fastapi: FastAPI = FastAPIOffline(
         title="Guantong 贯通",
@@ -80,6 +84,7 @@ def make_app(
         fastapi.include_router(router)
     if configured is not None:
         fastapi.include_router(config.routes(api, configured))
+        fastapi.include_router(setup.routes(api, configured, looker))
     fastapi.add_exception_handler(ProblemError, _problem)
     fastapi.add_exception_handler(RequestValidationError, _invalid)
     fastapi.add_exception_handler(HTTPException, _http_error)
@@ -87,7 +92,7 @@ def make_app(
     fastapi.openapi = lambda: openapi.document(fastapi)  # type: ignore[method-assign]
     guard = Guard(Compress(fastapi), keys, loopback=loopback, hosts=hosts, limits=api.limits, monotonic=api.monotonic)
     registry.register(health.ServeMetrics(api, bus, streams, guard.numbers))
-    return Application(guard, fastapi, streams, guard, registry)
+    return Application(guard, fastapi, streams, guard, registry, looker)
 
 
 def _operation_id(route: APIRoute) -> str:

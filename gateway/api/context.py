@@ -47,7 +47,9 @@ class Limits:
     request_bytes: int = 64 * 1024
     """Largest body of a request: none needs one, but"""
     config_bytes: int = 4 * 1024 * 1024
-    """a new configuration."""
+    """a new configuration, and"""
+    table_bytes: int = 16 * 1024 * 1024
+    """a point table."""
     header_bytes: int = 32 * 1024
     streams: int = 128
     streams_per_client: int = 32

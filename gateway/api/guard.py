@@ -26,6 +26,9 @@ READER = "guantong.reader"
 """In the ASGI scope: True when the request may read everything."""
 CONFIG = f"{ROOT}/config"
 """The one thing that can be changed."""
+SETUP = f"{ROOT}/setup/"
+"""Looks at machines, for who sets the gateway up."""
+TABLE = f"{SETUP}table"
 _CHANGERS = frozenset({"engineer", "admin"})
 
 _FAILURES, _WINDOW = 10, 60.0
@@ -115,7 +118,7 @@ class Guard:
                 "busy", Words("Too many requests at once.", "同时请求过多。"), headers={"Retry-After": "1"}
             )
         length = headers.get(b"content-length", b"0")
-        most = self._limits.config_bytes if scope["path"] == CONFIG else self._limits.request_bytes
+        most = self._most(scope["path"])
         if not length.isdigit() or int(length[:20]) > most:
             raise ProblemError(
                 "too-large",
@@ -128,8 +131,13 @@ class Guard:
         if scope["method"] == "HEAD" and scope["path"] == f"{ROOT}/stream":
             raise ProblemError("method-not-allowed", headers={"Allow": "GET"})
         scope[READER] = await self._check_key(scope, headers)
-        if scope["method"] in ("POST", "PUT") and scope["path"] == CONFIG:
-            self._check_change(headers)
+        path, method = scope["path"], scope["method"]
+        if method in ("POST", "PUT") and path == CONFIG:
+            self._check_change(headers, b"application/json")
+        elif path.startswith(SETUP) and method in ("GET", "HEAD"):
+            self._check_change(headers, None)
+        elif path.startswith(SETUP) and method == "POST":
+            self._check_change(headers, b"application/octet-stream" if path == TABLE else b"application/json")
         elif scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"].startswith(ROOT):
             raise ProblemError(
                 "writes-disabled",
@@ -140,8 +148,14 @@ class Guard:
                 fix=Words("Use GET. /health shows the setting `writes`.", "请使用 GET；/health 中可查看 writes 设置。"),
             )
 
-    def _check_change(self, headers: dict[bytes, bytes]) -> None:
-        """Who may change the configuration, and that no page of a stranger does it with somebody's browser: it would send another
+    def _most(self, path: str) -> int:
+        """Largest body in bytes."""
+        if path == TABLE:
+            return self._limits.table_bytes
+        return self._limits.config_bytes if path == CONFIG or path.startswith(SETUP) else self._limits.request_bytes
+
+    def _check_change(self, headers: dict[bytes, bytes], expected: bytes | None) -> None:
+        """Who may change the configuration (`expected`: the type of the body), and that no page of a stranger does it with somebody's browser: it would send another
         Origin, and cannot send this content type without asking first (which is never answered with yes)."""
         if not self._open():
             key = self._keys.verify(_given(headers) or "")
@@ -154,10 +168,11 @@ class Guard:
                     ),
                 )  # fmt: skip
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if media != b"application/json":
+        if expected is not None and media != expected:
+            wanted = expected.decode()
             raise ProblemError(
                 "unsupported-media-type",
-                Words("Content-Type: expected application/json.", "Content-Type 应为 application/json。"),
+                Words(f"Content-Type: expected {wanted}.", f"Content-Type 应为 {wanted}。"),
             )
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site", b"none")
         own = headers.get(b"host", b"").lower()

@@ -14,7 +14,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from gateway.api import config, problems, shapes
+from gateway.api import _setup_examples, config, problems, setup, shapes
+from gateway.looking import shapes as looks
 
 _EXAMPLES = Path(__file__).with_name("examples.json")
 _REF = "#/components/schemas/"
@@ -40,6 +41,7 @@ TAGS = [
     {"name": "Readings", "description": "Latest values, history and the live stream · 最新值、历史与实时流"},
     {"name": "Happenings", "description": "Events and gaps · 事件与数据缺口"},
     {"name": "Gateway", "description": "The gateway itself · 网关自身"},
+    {"name": "Setup", "description": "Connecting machines: endpoints, browsing, test-reads, point tables · 接入设备"},
 ]
 
 ANSWERS: dict[str, tuple[type[msgspec.Struct], ...]] = {
@@ -67,6 +69,13 @@ CONFIGURING: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "config": (config.ConfigState,),
     "change_config": (config.Changed,),
     "replace_config": (config.Changed,),
+    "setup_profiles": (looks.ProfileChoices,),
+    "setup_endpoints": (looks.Offered,),
+    "setup_browse": (looks.Browsed,),
+    "setup_test_read": (looks.TestRead,),
+    "setup_import_table": (looks.TableDraft,),
+    "setup_device": (looks.DeviceDraft,),
+    "setup_removal": (looks.Draft,),
 }
 """The same, of the operations of a server that knows its configuration file."""
 
@@ -77,6 +86,20 @@ _PROBLEMS: dict[str, tuple[str, ...]] = {
     "422": ("invalid-parameter",),
     "429": ("too-many-requests",),
     "503": ("store-unavailable", "store-failed", "busy", "keys-unreadable"),
+}
+
+
+_SETUP_PROBLEMS: dict[str, tuple[str, ...]] = {
+    "400": ("bad-request",),
+    "403": ("forbidden", "cross-origin"),
+    "409": ("port-in-use", "config-unwritable"),
+    "413": ("too-large",),
+    "415": ("unsupported-media-type",),
+    "422": ("invalid-parameter", "invalid-table", "invalid-configuration"),
+    "429": ("look-busy", "too-many-requests"),
+    "502": ("look-failed",),
+    "503": ("no-collector", "busy", "keys-unreadable"),
+    "504": ("look-timeout",),
 }
 
 
@@ -134,7 +157,7 @@ def _make(app: FastAPI) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     kinds: list[Any] = [shape for several in [*ANSWERS.values(), *CONFIGURING.values()] for shape in several]
-    kinds += [shapes.StreamChange, shapes.StreamSnapshot, problems.ProblemDocument]
+    kinds += [shapes.StreamChange, shapes.StreamSnapshot, problems.ProblemDocument, *setup.BODIES.values()]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF + "{name}")
     for schema in schemas.values():
         if "description" in schema:
@@ -153,7 +176,7 @@ def _complete(operation: dict[str, Any]) -> None:
     responses: dict[str, Any] = {"200": {"description": "The answer.", "content": _content(name)}}
     if "application/json" in responses["200"]["content"] and name in _CACHED:
         responses["304"] = {"description": "The client has this already (`If-None-Match`)."}
-    for status, kinds in _PROBLEMS.items():
+    for status, kinds in (_PROBLEMS | (_SETUP_PROBLEMS if name.startswith("setup_") else {})).items():
         titles = "; ".join(problems.kinds()[kind][1].en for kind in kinds)
         responses[status] = {
             "description": f"{titles}.",
@@ -175,6 +198,10 @@ def _content(name: str) -> dict[str, Any]:
         str(number): {"summary": f"GET {example['request']}", "value": example["answer"]}
         for number, example in enumerate(examples().get(name, ()), 1)
     }
+    if name in _setup_examples.ANSWERS:
+        given["1"] = {"value": _setup_examples.ANSWERS[name]}
+    if name in ("setup_export_table", "setup_template"):
+        return {media.partition(";")[0]: {"schema": {"type": "string"}} for media in setup.MEDIA.values()}
     if name == "metrics":
         return {"text/plain": {"schema": {"type": "string"}}}
     if name == "stream":

@@ -32,6 +32,11 @@ _TITLES: Final[dict[str, tuple[int, Words]]] = {
     "unsupported-media-type": (415, Words("The body has another type than expected", "请求体类型不受支持")),
     "invalid-configuration": (422, Words("The configuration has mistakes", "配置有错误")),
     "precondition-required": (428, Words("The request must say what it changes", "请求必须说明其更改的版本")),
+    "invalid-table": (422, Words("The point table has mistakes", "点表有错误")),
+    "port-in-use": (409, Words("The gateway itself uses this port", "网关正在使用该串口")),
+    "look-busy": (429, Words("Another look is under way", "正在处理另一个请求")),
+    "look-failed": (502, Words("The machine could not be read", "无法读取设备")),
+    "look-timeout": (504, Words("This took too long", "耗时过长")),
     "no-collector": (503, Words("No collector runs", "没有正在运行的采集进程")),
     "too-many-requests": (429, Words("Too many requests", "请求过多")),
     "headers-too-large": (431, Words("The header of the request is too large", "请求头过大")),
@@ -44,15 +49,24 @@ _TITLES: Final[dict[str, tuple[int, Words]]] = {
 
 
 class ParameterError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One parameter that is wrong. `expected` may be a `schemas.bilingual.Bilingual`."""
+    """One parameter that is wrong; or a cell of a table by its `place` (点位!D7), with what to write instead in `detail`.
 
-    parameter: str
+    `expected` and `detail` may be `schemas.bilingual.Bilingual`.
+    """
+
+    parameter: str = ""
     found: Any = None
     expected: str = ""
+    place: str = ""
+    detail: str = ""
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A problem document (RFC 9457). `fix` says what the caller or the operator can do."""
+    """A problem document (RFC 9457). `fix` says what the caller or the operator can do.
+
+    `reason` is a short stable word for what a machine says (such as `certificate_untrusted`), `details` what programs may use of it
+    (such as `fingerprint` and `command`).
+    """
 
     type: str
     title: str
@@ -61,6 +75,8 @@ class ProblemDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     instance: str = ""
     fix: str = ""
     errors: list[ParameterError] = msgspec.field(default_factory=list)
+    reason: str = ""
+    details: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class ProblemError(Exception):
@@ -74,6 +90,8 @@ class ProblemError(Exception):
         fix: Words = NO_WORDS,
         errors: Sequence[ParameterError] = (),
         headers: Mapping[str, str] | None = None,
+        reason: str = "",
+        details: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail.en or kind)
         self.kind = kind
@@ -81,6 +99,7 @@ class ProblemError(Exception):
         self.detail, self.fix = detail, fix
         self.errors = list(errors)
         self.headers = dict(headers or {})
+        self.reason, self.details = reason, dict(details or {})
 
     def document(self, language: Language, instance: str = "") -> ProblemDocument:
         """The document in `language`; `instance` is the path that was asked for."""
@@ -91,7 +110,12 @@ class ProblemError(Exception):
             self.detail.get(language),
             instance[:_LONGEST],
             self.fix.get(language),
-            [ParameterError(e.parameter, e.found, spoken(e.expected, language)) for e in self.errors],
+            [
+                ParameterError(e.parameter, e.found, spoken(e.expected, language), e.place, spoken(e.detail, language))
+                for e in self.errors
+            ],
+            self.reason,
+            self.details,
         )
 
     def body(self, language: Language, instance: str = "") -> bytes:

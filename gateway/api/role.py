@@ -156,6 +156,7 @@ class Serve:
         await asyncio.wait([web], timeout=STOP_WITHIN + 0.5)
         web.cancel()
         await asyncio.gather(web, return_exceptions=True)
+        await self.app.looker.close()
         self._end_threads()
         self.health = Health("stopped")
 

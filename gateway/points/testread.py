@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from adapters.contract import DeviceSpec, LinkSpec, Point, SystemClock
+from adapters.contract import DeviceSpec, LinkSpec, Point, SystemClock, TransientError
 from adapters.modbus import ModbusAdapter, ModbusDeviceSettings, ModbusLinkSettings
+from adapters.modbus.probe import Outcome, Prober, SerialPlace
+from schemas.bilingual import Bilingual
 from schemas.profile import REGISTERS, ModbusAddress, ModbusRules
+from schemas.status import BAD_DECODING_ERROR, BAD_NO_COMMUNICATION, modbus_exception
 
 _CODES: Final = {
     "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
@@ -18,6 +21,8 @@ _CODES: Final = {
 _ORDERS: Final = ("ABCD", "CDAB", "BADC", "DCBA")
 _MOST: Final = 4
 """Registers of the longest number."""
+LISTEN: Final = 1.0
+"""Seconds of listening on a serial line before something is asked on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,68 @@ async def read_modbus(
         raw,
         value,
         tuple(alternatives(longest, address.type, address.order)),
+    )
+
+
+async def read_serial(place: SerialPlace, unit: int, address: ModbusAddress, *, timeout: float = 1.0) -> ModbusTest:
+    """As `read_modbus`, on a serial port of this machine.
+
+    It first listens for a moment, and asks nothing where another master speaks. Raises AdapterError (`foreign_master`, `no_answer`).
+    """
+    async with Prober(place, timeout=timeout) as prober:
+        await prober.listen(LISTEN)
+        longest, status = await _registers(prober, unit, address)
+    return tested(address, longest, status, SystemClock().now())
+
+
+async def _registers(prober: Prober, unit: int, address: ModbusAddress) -> tuple[bytes, int]:
+    """The bytes from `address` on, more than it needs where the device has them, and a status."""
+    function = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}[address.table]
+    wanted = address.registers
+    for count in dict.fromkeys((longest_read(address), wanted)):
+        answer = await prober.read(unit, function, address.wire, count)
+        if answer.outcome is Outcome.DATA:
+            return answer.data, 0
+        if answer.outcome is not Outcome.EXCEPTION:
+            raise _silent(unit, answer.outcome)
+    return b"", modbus_exception(answer.code).status
+
+
+def _silent(unit: int, outcome: Outcome) -> TransientError:
+    garbled = outcome is Outcome.GARBLED
+    return TransientError(
+        Bilingual(
+            f"unit {unit}: bytes came that are no answer" if garbled else f"unit {unit} does not answer",
+            f"站号 {unit}：收到的字节不是有效应答" if garbled else f"站号 {unit} 无应答",
+        ),
+        reason="garbled" if garbled else "no_answer",
+        fix_en="Check the unit number, baud rate, parity and stop bits, the wiring (A and B), and that the device is on.",
+        fix_zh="请检查站号、波特率、校验位与停止位、接线（A/B）以及设备是否通电。",
+    )
+
+
+def longest_read(address: ModbusAddress) -> int:
+    """How many registers are read for an address, so that every other number that begins there can be told; one for a bit."""
+    if address.table in ("coil", "discrete"):
+        return 1
+    return min(max(address.registers, _MOST), 65536 - address.wire)
+
+
+def tested(address: ModbusAddress, data: bytes, status: int, received: int) -> ModbusTest:
+    """The outcome of a read that gave the registers' bytes from `address` on (empty: none); `received` in µs."""
+    if status or not data:
+        return ModbusTest(address, status or BAD_NO_COMMUNICATION, received, (), b"", None, ())
+    if address.table in ("coil", "discrete"):
+        return ModbusTest(address, 0, received, (), b"", bool(data[0] & 1), ())
+    raw = data[: 2 * address.registers]
+    value: Any = None
+    try:
+        value = decode(raw, address.type, address.order, address.encoding)
+    except (ValueError, LookupError):
+        status = BAD_DECODING_ERROR
+    registers = tuple(int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2))
+    return ModbusTest(
+        address, status, received, registers, raw, value, tuple(alternatives(data, address.type, address.order))
     )
 
 

@@ -303,6 +303,8 @@ class BrowseNode:
     status: int = 0
     source_ts: int | None = None
     has_children: bool = False
+    texts: dict[int, str] | None = None
+    """What the values of an enumeration mean, in the device's own words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from asyncua import ua
@@ -37,11 +37,16 @@ class Child:
 
 async def children(session: Session, nodes: Sequence[Any]) -> list[list[Child]]:
     """The children by hierarchical references of each node; none for a node that cannot be browsed."""
+    return await related(session, nodes, HIERARCHICAL)
+
+
+async def related(session: Session, nodes: Sequence[Any], reference: Any, *, forward: bool = True) -> list[list[Child]]:
+    """What each node refers to (or, not `forward`, what refers to it) by this type of reference or a subtype of it."""
 
     async def call(piece: Sequence[Any]) -> list[Any]:
         request = ua.BrowseRequest()
         request.Parameters.RequestedMaxReferencesPerNode = _PER_NODE
-        request.Parameters.NodesToBrowse = [_description(node) for node in piece]
+        request.Parameters.NodesToBrowse = [_description(node, reference, forward) for node in piece]
         answer = await session.call(request, ua.BrowseResponse)
         return list(answer.Results)
 
@@ -61,15 +66,15 @@ async def children(session: Session, nodes: Sequence[Any]) -> list[list[Child]]:
             (result,) = answer.Parameters.Results
             result.StatusCode.check()
             references.extend(result.References or [])
-        found.append([_child(reference) for reference in references if is_local(reference.NodeId)])
+        found.append([_child(each) for each in references if is_local(each.NodeId)])
     return found
 
 
-def _description(node: Any) -> Any:
+def _description(node: Any, reference: Any, forward: bool) -> Any:
     description = ua.BrowseDescription()
     description.NodeId = node
-    description.BrowseDirection = ua.BrowseDirection.Forward
-    description.ReferenceTypeId = HIERARCHICAL
+    description.BrowseDirection = ua.BrowseDirection.Forward if forward else ua.BrowseDirection.Inverse
+    description.ReferenceTypeId = reference
     description.IncludeSubtypes = True
     description.ResultMask = ua.BrowseResultMask.All
     return description
@@ -94,10 +99,16 @@ def plain_node_id(node: Any) -> Any:
     return ua.NodeId(node.Identifier, node.NamespaceIndex, node.NodeIdType)
 
 
-async def walk(session: Session, start: Any, depth: int, prefixes: Mapping[str, str]) -> AsyncIterator[BrowseNode]:
+Texts = Callable[[Session, Sequence[tuple[str, Sequence[Child]]]], Awaitable[list[dict[int, str] | None]]]
+
+
+async def walk(
+    session: Session, start: Any, depth: int, prefixes: Mapping[str, str], enumerations: Texts
+) -> AsyncIterator[BrowseNode]:
     """Every node down to `depth` levels below `start`, level by level, each once, variables with type and value.
 
-    `prefixes` (namespace URI -> prefix) shortens the paths, which begin at `start`. Raises AddressError when the server lacks `start`.
+    `prefixes` (namespace URI -> prefix) shortens the paths, which begin at `start`. `enumerations` finds the texts of variables' values,
+    given the data type and children of each. Raises AddressError when the server lacks `start`.
     """
     ((_, status, _, _),) = await session.read([start], _NODE_CLASS)
     if codes.is_bad(status):
@@ -118,10 +129,14 @@ async def walk(session: Session, start: Any, depth: int, prefixes: Mapping[str, 
                         seen.add(child.node)
                         fresh.append((child, _join(path, child.name, session.namespaces, prefixes)))
             nodes = [child.node for child, _ in fresh]
-            inner = [bool(below) for below in await children(session, nodes)] if nodes else []
+            inner = await children(session, nodes) if nodes else []
             values = await _values(session, [child for child, _ in fresh])
-            for (child, path), has_children in zip(fresh, inner, strict=True):
-                yield _browse_node(session, child, path, has_children, values.get(child.node))
+            below_of = dict(zip(nodes, inner, strict=True))
+            variables = [(str(data_type or ""), below_of[each]) for each, (_, data_type) in values.items()]
+            texts = dict(zip(values, await enumerations(session, variables), strict=True))
+            for (child, path), below in zip(fresh, inner, strict=True):
+                found_node = _browse_node(session, child, path, bool(below), values.get(child.node))
+                yield replace(found_node, texts=texts.get(child.node))
             following.extend((child.node, path) for child, path in fresh)
         level = following
 

@@ -45,6 +45,7 @@ from adapters.opcua._binary import (
     u32_array,
 )
 from adapters.opcua._runs import DataChange, take
+from adapters.opcua._structures import Key, Types
 from schemas import status as codes
 
 DATA_CHANGE: Final = 811
@@ -55,10 +56,8 @@ HISTORY_DATA: Final = 658
 HISTORY_MODIFIED_DATA: Final = 664
 """Those of what HistoryRead gives (OPC 10000-11 §6.5.2); a server that answers the second has put more behind the same values."""
 
-_HOSTILE: Final = (RuntimeError, struct.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+HOSTILE: Final = (RuntimeError, struct.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What asyncua's decoder raises at odd bytes (its own UaError and RecursionError are RuntimeErrors)."""
-
-BAD_DATA_TYPE_ID_UNKNOWN: Final = 0x80110000
 
 
 @dataclass(slots=True)
@@ -120,6 +119,10 @@ class Decoder:
             23: self._nested_data_value, 24: self._nested_variant, 25: diagnostic_value,
         }  # fmt: skip
         self._depth = 0
+        self.types = Types(self._scalars)
+        """The server's own structures, as far as they have been read."""
+        self.on_unknown: Callable[[Key], None] = lambda _: None
+        """Told the type id of each structure that could not be decoded by `types`."""
         self.answered: int | None = None
         """When the server sent the last ReadResponse (µs, its own clock)."""
 
@@ -358,20 +361,40 @@ class Decoder:
         return written(identifier, index, uri, self.namespaces), pos
 
     def _extension_object(self, data: bytes, pos: int) -> tuple[Any, int]:
-        """A structure as a dict, if its type is one of the standard's; else what arrived, with a status."""
-        index, identifier, _, pos = expanded_node_id(data, pos)
+        """A structure as a dict, if its type is one of the standard's or `types` has it; else what arrived, as uncertain."""
+        index, identifier, uri, pos = expanded_node_id(data, pos)
+        if uri is not None and uri in self.namespaces:
+            index = self.namespaces.index(uri)
         encoding = data[pos]
         pos += 1
         if encoding == 0:
             return None, pos
         body, pos = byte_string(data, pos)
-        cls = ua.extension_objects_by_typeid.get(ua.NodeId(identifier, index)) if index == 0 else None
-        if cls is None or encoding != 1 or body is None:
-            return Undecoded(BAD_DATA_TYPE_ID_UNKNOWN, body or b""), pos
+        if encoding != 1 or body is None:
+            return self._undecoded(index, identifier, encoding, body), pos
+        key = (index, identifier)
         try:
-            return plain(struct_from_binary(cls, Buffer(body)), self.namespaces), pos
-        except _HOSTILE:
-            return Undecoded(codes.BAD_DECODING_ERROR, body), pos
+            if self.types.knows(key):
+                value, fault = self.types.decode(key, body)
+                return (Undecoded(fault, value) if fault else value), pos
+            cls = ua.extension_objects_by_typeid.get(ua.NodeId(identifier, index)) if index == 0 else None
+            if cls is not None:
+                return plain(struct_from_binary(cls, Buffer(body)), self.namespaces), pos
+            self.on_unknown(key)
+        except (DecodingError, struct.error, IndexError):
+            self.on_unknown(key)
+        except HOSTILE:
+            return self._undecoded(index, identifier, encoding, body), pos
+        return self._undecoded(index, identifier, encoding, body), pos
+
+    def _undecoded(self, index: int, identifier: Any, encoding: int, body: bytes | None) -> Undecoded:
+        """A structure that is not understood, in the form of OPC 10000-6 §5.4.2.16: its type id, and its body as it came."""
+        told = {
+            "UaTypeId": written(identifier, index, None, self.namespaces),
+            "UaEncoding": encoding,
+            "UaBody": body or b"",
+        }
+        return Undecoded(codes.UNCERTAIN, told)
 
 
 def decode_publish_response(data: bytes, namespaces: Sequence[str] = ()) -> PublishResponse:

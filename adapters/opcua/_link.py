@@ -30,12 +30,13 @@ from adapters.opcua._events import EventItem
 from adapters.opcua._limits import Limits
 from adapters.opcua._monitoring import Item
 from adapters.opcua._outlet import Outlet
-from adapters.opcua._polling import Poller
+from adapters.opcua._polling import Poller, samples_of
 from adapters.opcua._publishing import Publisher
 from adapters.opcua._resolve import RootError, Unresolved
 from adapters.opcua._server_clock import ServerClock
 from adapters.opcua._session import Orphan, Session, identity_of
 from adapters.opcua._subscription import DELETED, Group, Subscription
+from adapters.opcua._types import Definitions
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
 from schemas.profile import Group as GroupOptions
@@ -98,6 +99,7 @@ class Link:
         """Connects and subscribes. Raises asyncua's and the network's errors; leaves nothing open when it raises."""
         await self.session.open()
         try:
+            self._definitions = Definitions(self.session, self._clock.monotonic, self._settings.item_retry)
             await self._beat()
             for device in self._spec.devices:
                 await self._begin(device)
@@ -105,6 +107,7 @@ class Link:
             self._spawn(self._heartbeat())
             self._spawn(self._watch_silence())
             self._spawn(self._retry())
+            self._spawn(self._definitions.run(self._read_structures))
         except BaseException:
             await self.close()
             raise
@@ -187,6 +190,19 @@ class Link:
             )  # fmt: skip
         return self._groups[key]
 
+    async def _read_structures(self) -> None:
+        """Structures that came before their types were known are read once more."""
+        by_group: dict[tuple[str, str], list[Item]] = defaultdict(list)
+        for item in self._items.values():
+            if item.alive and item.structured:
+                by_group[item.group.device, item.group.name].append(item)
+        for items in by_group.values():
+            before = self._clock.now()
+            rows = await self.session.read([item.node for item in items])
+            points = [item.point.id for item in items]
+            received = self._clock.now()
+            self.outlet.put_samples(samples_of(items[0].group, points, rows, received, points), (), before, received)
+
     def _poll(self, device: DeviceSpec, group: Group, items: list[Item]) -> None:
         """Starts to read a group that is not, or not only, subscribed."""
         options = device.options.get(group.name, GroupOptions())
@@ -206,6 +222,7 @@ class Link:
         nodes = await _resolve.nodes(self.session, device, self._roots.get(device.id), [item.point for item in items])
         for item, node in zip(items, nodes, strict=True):
             item.node = node
+        await self._definitions.prepare([item.node for item in items if item.structured])
         waiting = [item for item in items if not item.read_only and not isinstance(item.node, Unresolved)]
         while waiting:
             subscription = self._with_room(group) or await self._create_subscription(group, group.period)

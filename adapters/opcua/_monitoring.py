@@ -18,6 +18,7 @@ from adapters.opcua._events import EVENT_NOTIFIER, EventItem
 from adapters.opcua._resolve import Unresolved, address_of, rules_of
 from adapters.opcua._session import Session
 from adapters.opcua._subscription import Group, Subscription, revised_sampling
+from adapters.opcua._types import STRUCTURED
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
 from schemas.profile import Group as GroupOptions
@@ -52,6 +53,8 @@ class Item:
     """NodeId of this session, or `Unresolved`."""
     item_id: int | None = None
     subscription: Subscription | None = None
+    queue: int = 0
+    """Values that its queue holds at the server."""
     reported: bool = False
     """The host was told of its trouble."""
     pause: float = 0.0
@@ -80,6 +83,11 @@ class Item:
         if self.read_only:
             return self.node is not None and not isinstance(self.node, Unresolved)
         return self.item_id is not None
+
+    @property
+    def structured(self) -> bool:
+        """Whether its node is known, and its values may be structures, whose types are to be known."""
+        return self.point.type in STRUCTURED and self.node is not None and not isinstance(self.node, Unresolved)
 
     def made(self, now: float) -> None:
         """It is alive; its next trouble begins with the shortest pause again, unless that comes soon."""
@@ -167,6 +175,7 @@ async def create_items(session: Session, subscription: Subscription, items: Sequ
         if not codes.is_bad(status):
             item.item_id = result.MonitoredItemId
             item.subscription = subscription
+            item.queue = int(result.RevisedQueueSize)
             if item.reported:
                 subscription.troubled.add(item.point.id)
             subscription.sampling = max(subscription.sampling, revised_sampling(result, subscription.publishing))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from asyncua import ua
@@ -131,24 +131,33 @@ class Poller:
             self._put(late, late_rows, received, None)
 
     def _put(self, points: list[int], rows: Sequence[Row], received: int, complete_to: int | None) -> None:
-        flags = [0] * len(points)
-        source: list[int | None] = []
-        for i, (point, row) in enumerate(zip(points, rows, strict=True)):
-            if row[2] is None:
-                flags[i] = int(Flag.NO_SOURCE_TIME)
-            if point not in self._seen and self._group.told is None:
-                flags[i] |= int(Flag.INITIAL)
-            source.append(row[2] if row[2] is not None else row[3])
+        first = set() if self._group.told is not None else set(points) - self._seen
         self._seen.update(points)
-        status = [row[1] for row in rows]
-        samples = Samples(
-            self._group.device, self._group.name, received, points, [row[0] for row in rows], source,
-            status if any(status) else None, flags if any(flags) else None,
-            self._session.decoder.answered, complete_to,
-        )  # fmt: skip
-        settle(samples, self._group.encoding)
+        samples = samples_of(self._group, points, rows, received, first)
+        samples.server_ts, samples.complete_to = self._session.decoder.answered, complete_to
         self._outlet.put_samples(samples, (), self._previous, received)
         self._previous = received
+
+
+def samples_of(
+    group: Group, points: Sequence[int], rows: Sequence[Row], received: int, initial: Collection[int]
+) -> Samples:
+    """Rows that were read, as samples; those of `initial` points may be old values, and are flagged so."""
+    flags = [0] * len(points)
+    source: list[int | None] = []
+    for i, (point, row) in enumerate(zip(points, rows, strict=True)):
+        if row[2] is None:
+            flags[i] = int(Flag.NO_SOURCE_TIME)
+        if point in initial:
+            flags[i] |= int(Flag.INITIAL)
+        source.append(row[2] if row[2] is not None else row[3])
+    status = [row[1] for row in rows]
+    samples = Samples(
+        group.device, group.name, received, points, [row[0] for row in rows], source,
+        status if any(status) else None, flags if any(flags) else None,
+    )  # fmt: skip
+    settle(samples, group.encoding)
+    return samples
 
 
 def _same(one: Told, other: Told) -> bool:

@@ -46,7 +46,7 @@ def text(value: Any, encoding: str) -> Any:
 
 
 def _settled(value: Any, encoding: str) -> tuple[Any, bool]:
-    """The value with its strings in `encoding`, and whether all of them were."""
+    """The value with its strings in `encoding`, itself where nothing changes, and whether all of them were."""
     if isinstance(value, str):
         if value.isascii() or (encoding == UTF8 and not _escaped(value)):
             return value, True
@@ -57,9 +57,13 @@ def _settled(value: Any, encoding: str) -> tuple[Any, bool]:
             return raw, False
     if isinstance(value, list):
         pairs = [_settled(element, encoding) for element in value]
+        if all(new is old for (new, _), old in zip(pairs, value, strict=True)):
+            return value, True
         return [element for element, _ in pairs], all(whole for _, whole in pairs)
     if isinstance(value, dict):
         fields = {key: _settled(element, encoding) for key, element in value.items()}
+        if all(fields[key][0] is element for key, element in value.items()):
+            return value, True
         return {key: element for key, (element, _) in fields.items()}, all(whole for _, whole in fields.values())
     return value, True
 

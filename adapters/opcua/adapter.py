@@ -29,6 +29,7 @@ from adapters.opcua._link import Link
 from adapters.opcua._resolve import Unresolved
 from adapters.opcua._session import Orphan, quiet_asyncua
 from adapters.opcua._strings import UTF8, settle
+from adapters.opcua._types import enumerations
 from adapters.opcua.settings import DeviceSettings, LinkSettings
 from schemas import status as codes
 from schemas.profile import OpcUaAddress, OpcUaRules
@@ -211,7 +212,7 @@ class OpcUaAdapter:
         prefixes = {uri: name for d in self._spec.devices for name, uri in _resolve.rules_of(d).namespaces.items()}
         try:
             start = _browse.OBJECTS if node is None else node_id(node, session.namespaces)
-            async for found in _browse.walk(session, start, depth, prefixes):
+            async for found in _browse.walk(session, start, depth, prefixes, enumerations):
                 yield found
         except UnknownNamespaceError as error:
             raise translate(AddressError(f"{node}: the server lacks {error}"), self._settings.endpoint) from None

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.opcua._binary import DecodingError, microseconds
-from adapters.opcua._decode import BAD_DATA_TYPE_ID_UNKNOWN, Decoder, Message, decode_publish_response, plain
+from adapters.opcua._decode import Decoder, Message, decode_publish_response, plain
 from schemas import status as codes
 
 NAMESPACES = ["http://opcfoundation.org/UA/", "urn:server", "http://example.org/m;100%"]
@@ -200,7 +200,10 @@ def test_structures() -> None:
         "NamespaceUri": "http://u", "UnitId": 4408652, "DisplayName": "°C", "Description": "degree Celsius",
     }  # fmt: skip
     unknown = ua.ExtensionObject(ua.NodeId(3000, 2), b"\x01\x02\x03")
-    assert one(unknown, T.ExtensionObject) == (b"\x01\x02\x03", BAD_DATA_TYPE_ID_UNKNOWN)
+    assert one(unknown, T.ExtensionObject) == (
+        {"UaTypeId": "nsu=http://example.org/m%3B100%25;i=3000", "UaEncoding": 1, "UaBody": b"\x01\x02\x03"},
+        codes.UNCERTAIN,
+    )
     assert one([limits, limits], T.ExtensionObject)[0] == [{"Low": 1.0, "High": 2.5}] * 2
     assert one(None, T.ExtensionObject) == (None, 0)
 
@@ -214,8 +217,8 @@ def test_a_structure_cut_short_costs_only_its_own_value() -> None:
     outer = struct.unpack_from("<i", data, data.index(body) - 0)  # the body is there once
     assert outer
     message = decode_publish_response(_shortened(cut, 4)).message
-    assert message.changes[0].values == [body[:12], 7]
-    assert message.changes[0].status == [codes.BAD_DECODING_ERROR, 0]
+    assert message.changes[0].values == [{"UaTypeId": "i=886", "UaEncoding": 1, "UaBody": body[:12]}, 7]
+    assert message.changes[0].status == [codes.UNCERTAIN, 0]
 
 
 def _shortened(data: bytes, by: int) -> bytes:

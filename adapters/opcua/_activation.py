@@ -10,8 +10,8 @@ from asyncua.client.client import Client, _first_cert_from_chain
 from asyncua.common.utils import create_nonce
 
 from adapters.contract import AuthError, ConfigError
-from adapters.opcua import _certificates as x
 from adapters.opcua import _security, _trust
+from adapters.opcua import certificates as x
 from adapters.opcua._discovery import policy_name
 from adapters.opcua._security import STRENGTH, Channel
 from adapters.opcua._trust import Identity

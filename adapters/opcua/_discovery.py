@@ -11,8 +11,8 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary
 
 from adapters.contract import AuthError, ConfigError
-from adapters.opcua import _certificates as x
 from adapters.opcua import _trust
+from adapters.opcua import certificates as x
 from adapters.opcua._binary import microseconds
 from adapters.opcua._errors import EXPECTED, asyncua_decodes, fault_name, translate
 from adapters.opcua._trust import Identity

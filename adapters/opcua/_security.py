@@ -19,8 +19,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from adapters.contract import AuthError, ConfigError
-from adapters.opcua import _certificates as x
 from adapters.opcua import _discovery, _trust
+from adapters.opcua import certificates as x
 from adapters.opcua._discovery import Offer
 from adapters.opcua._trust import Identity, Shown
 from adapters.opcua.pki import Pin, Pki, PkiError

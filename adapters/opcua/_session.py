@@ -20,7 +20,7 @@ from adapters.contract import AdapterError, LinkSpec, SystemClock
 from adapters.frames import FrameLog
 from adapters.opcua import _activation, _frames, _security
 from adapters.opcua._binary import DecodingError
-from adapters.opcua._certificates import our_uri
+from adapters.opcua.certificates import our_uri
 from adapters.opcua._decode import Decoder
 from adapters.opcua._discovery import explain
 from adapters.opcua._errors import EXPECTED, asyncua_decodes

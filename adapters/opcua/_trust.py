@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from adapters.contract import AuthError
-from adapters.opcua import _certificates as x
+from adapters.opcua import certificates as x
 from adapters.opcua.pki import Pin, Pki
 from adapters.opcua.settings import LinkSettings
 from schemas.times import to_rfc3339

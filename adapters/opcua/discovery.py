@@ -15,11 +15,11 @@ from adapters.opcua import _browse, _discovery
 from adapters.opcua import _limits as limits
 from adapters.opcua._addresses import AddressError, UnknownNamespaceError, node_id, node_text
 from adapters.opcua._browse import Child, children
-from adapters.opcua._certificates import NotACertificateError, read_chain, sha1
 from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
 from adapters.opcua._session import Session, quiet_asyncua
 from adapters.opcua._trust import Identity
+from adapters.opcua.certificates import NotACertificateError, read_chain, sha1
 from adapters.opcua.pki import Pki
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes

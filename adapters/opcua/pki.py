@@ -25,7 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from adapters.opcua._certificates import (
+from adapters.opcua.certificates import (
     NotACertificateError,
     application_uris,
     common_name,
@@ -36,6 +36,7 @@ from adapters.opcua._certificates import (
     sha1,
     sha256,
 )
+from schemas.bilingual import Bilingual
 
 Store = Literal["trusted", "issuers", "rejected"]
 STORES: Final[tuple[Store, ...]] = ("trusted", "issuers", "rejected")
@@ -51,7 +52,7 @@ class PkiError(Exception):
     """What cannot be done with the certificates, in English and Chinese."""
 
     def __init__(self, en: str, zh: str) -> None:
-        super().__init__(en)
+        super().__init__(Bilingual(en, zh))
         self.en, self.zh = en, zh
 
 
@@ -119,6 +120,11 @@ class Pki:
     @property
     def _own_key(self) -> Path:
         return self.folder / "own" / "private" / "guantong.pem"
+
+    @property
+    def has_own(self) -> bool:
+        """Whether the gateway's certificate has been made yet."""
+        return self._own_key.exists()
 
     def own(self, now: dt.datetime) -> Own:
         """The gateway's certificate, made at the first need and never renewed by itself. Raises PkiError, OSError."""

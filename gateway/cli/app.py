@@ -179,6 +179,7 @@ for _name in (
     "_backup",
     "_browse",
     "_capture",
+    "_certs",
     "_check",
     "_discover",
     "_doctor",

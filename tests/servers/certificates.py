@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
@@ -92,3 +92,82 @@ class CertificateAuthority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(authority_key, critical=False)
         )
+
+
+def application_certificate(
+    folder: Path,
+    name: str,
+    uri: str,
+    *,
+    host: str = "127.0.0.1",
+    bits: int = 2048,
+    begin: datetime.datetime | None = None,
+    end: datetime.datetime | None = None,
+    issuer: tuple[Path, Path] | None = None,
+    authority: bool = False,
+) -> tuple[Path, Path]:
+    """An OPC UA application certificate (DER) with its RSA key (PEM), signed by itself or by `issuer`; valid for a day around now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.datetime.now(datetime.UTC)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signer, issued_by = key, subject
+    if issuer is not None:
+        signed_with = serialization.load_pem_private_key(issuer[1].read_bytes(), None)
+        assert isinstance(signed_with, rsa.RSAPrivateKey)
+        signer, issued_by = signed_with, x509.load_der_x509_certificate(issuer[0].read_bytes()).subject
+    try:
+        address: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        address = x509.DNSName(host)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issued_by)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin or now - datetime.timedelta(days=1))
+        .not_valid_after(end or now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), address]), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    paths = folder / f"{name}.der", folder / f"{name}.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.DER))
+    form = serialization.PrivateFormat.PKCS8
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    return paths
+
+
+class ApplicationAuthority:
+    """Issues OPC UA application certificates and revocation lists; `certificate` is what to trust."""
+
+    def __init__(self, folder: Path, name: str = "Test authority", issuer: tuple[Path, Path] | None = None) -> None:
+        self.folder, self.name = folder, name
+        self._files = application_certificate(folder, name, f"urn:{name}", issuer=issuer, authority=True)
+        self.certificate = x509.load_der_x509_certificate(self._files[0].read_bytes())
+
+    def issue(self, name: str, uri: str, *, host: str = "127.0.0.1") -> tuple[Path, Path]:
+        """A certificate and its key, for an application at `host`."""
+        return application_certificate(self.folder, name, uri, host=host, issuer=self._files)
+
+    def authority(self, folder: Path, name: str) -> ApplicationAuthority:
+        """An authority below this one."""
+        return ApplicationAuthority(folder, name, self._files)
+
+    def crl(self, *revoked: tuple[Path, Path]) -> x509.CertificateRevocationList:
+        """Its revocation list, with these certificates in it."""
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now - datetime.timedelta(hours=1))
+            .next_update(now + datetime.timedelta(days=1))
+        )
+        for files in revoked:
+            number = x509.load_der_x509_certificate(files[0].read_bytes()).serial_number
+            one = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(one)
+        key = serialization.load_pem_private_key(self._files[1].read_bytes(), None)
+        assert isinstance(key, rsa.RSAPrivateKey)
+        return builder.sign(key, hashes.SHA256())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway import __version__
+from gateway.cli._language import Commands
 from gateway.cli._output import fail, say, tell_problems
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="guantong",
+    cls=Commands,
     help="Guantong (贯通): OPC UA and Modbus in; one schema, one bus, one store and one REST API out.",
     no_args_is_help=True,
     rich_markup_mode=None,

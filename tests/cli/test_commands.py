@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from gateway.cli.app import app
@@ -22,28 +25,43 @@ runner = CliRunner()
 @pytest.fixture(autouse=True)
 def english(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.delenv("GUANTONG_LANGUAGE", raising=False)
 
 
 def test_every_command_has_a_help_text() -> None:
     answer = runner.invoke(app, ["--help"])
     assert answer.exit_code == 0
-    for name in (
-        "run",
-        "check",
-        "demo",
-        "simulate",
-        "devices",
-        "tail",
-        "read",
-        "ledger",
-        "schema",
-        "init",
-        "version",
-        "key",
-    ):
-        assert f"  {name} " in answer.output
-        if name != "simulate":
-            assert runner.invoke(app, [name, "--help"]).exit_code == 0
+    assert {"run", "check", "doctor", "capture", "support", "apply", "points", "backup"} <= set(_commands())
+    for path in _commands():
+        if " " not in path:
+            assert f"  {path} " in answer.output
+        if path != "simulate":  # which gives all that it is given to the simulators
+            of_one = runner.invoke(app, [*path.split(), "--help"])
+            assert of_one.exit_code == 0, of_one.output
+            assert of_one.output.startswith(f"Usage: guantong {path} ")
+
+
+def _commands() -> list[str]:
+    """What is typed for every command and group, as the tree itself has it."""
+
+    def below(command: Any, path: tuple[str, ...]) -> Iterator[str]:
+        for name, one in getattr(command, "commands", {}).items():
+            yield " ".join([*path, name])
+            yield from below(one, (*path, name))
+
+    return list(below(typer.main.get_command(app), ()))
+
+
+def test_every_command_says_what_it_is_for_and_how_it_is_typed() -> None:
+    root: Any = typer.main.get_command(app)
+    for path in _commands():
+        command = root
+        for name in path.split():
+            command = command.commands[name]
+        assert command.help, path
+        # a group, and what has nothing to choose, needs no example
+        if not getattr(command, "commands", {}) and path not in ("version", "key list"):
+            assert (command.epilog or "").startswith(("Example: guantong ", "Examples: guantong ")), path
 
 
 def test_what_init_writes_is_a_sound_configuration(tmp_path: Path) -> None:

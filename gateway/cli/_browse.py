@@ -14,7 +14,7 @@ import typer
 from adapters.contract import AdapterError
 from gateway.cli._output import fail, language, say, show, with_fix
 from gateway.cli._points import ForceOption, form_of, save
-from gateway.cli.app import JsonOption, app
+from gateway.cli.app import ConfigOption, JsonOption, app, load
 from schemas.bilingual import Bilingual
 
 if TYPE_CHECKING:
@@ -30,9 +30,17 @@ PasswordOption = Annotated[
     str | None, typer.Option(help="Environment variable that holds the password.", metavar="NAME")
 ]
 SecurityOption = Annotated[
-    str, typer.Option(help="none, or Basic256Sha256, Aes128Sha256RsaOaep, Aes256Sha256RsaPss with certificates.")
+    str, typer.Option(help="none, auto (the strongest that the server offers), or a policy such as Basic256Sha256.")
 ]
-FileOption = Annotated[Path | None, typer.Option(help="PEM or DER file; needed with --security.")]
+FileOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="PEM or DER file; without it the gateway's own certificate and its trusted ones count (guantong certs)."
+    ),
+]
+ClearOption = Annotated[
+    bool, typer.Option("--allow-clear-password", help="Send the password in clear if the server knows no other way.")
+]
 
 
 def _settings(
@@ -44,13 +52,16 @@ def _settings(
     certificate: Path | None,
     key: Path | None,
     server_certificate: Path | None,
+    allow_clear_password: bool,
 ) -> LinkSettings:
     import os
 
     from adapters.opcua import LinkSettings
     from schemas.documents import DocumentError, validate
 
-    data: dict[str, Any] = {"endpoint": endpoint, "timeout": timeout, "security": security}
+    data: dict[str, Any] = {
+        "endpoint": endpoint, "timeout": timeout, "security": security, "allow_clear_password": allow_clear_password,
+    }  # fmt: skip
     if security != "none":
         data["security"] = {
             "policy": security, "certificate": certificate, "key": key, "server_certificate": server_certificate,
@@ -65,6 +76,16 @@ def _settings(
         return validate(data, LinkSettings, "options")
     except DocumentError as error:
         fail("; ".join(problem.text(language()) for problem in error.problems), 2)
+
+
+def _place(settings: LinkSettings, config: Path | None) -> dict[str, Any]:
+    """Where the gateway's certificates lie, for an Explorer that needs them; without a configuration the default data directory."""
+    from gateway.config.plan import PKI
+
+    if settings.security.policy == "none":
+        return {}
+    loaded = load(config)
+    return {"pki": loaded.data_dir / PKI, "gateway": loaded.gateway.id}
 
 
 def _said(error: AdapterError) -> str:
@@ -104,6 +125,8 @@ def browse(
     certificate: FileOption = None,
     key: FileOption = None,
     server_certificate: FileOption = None,
+    allow_clear_password: ClearOption = False,
+    config: ConfigOption = None,
     endpoints_only: Annotated[bool, typer.Option("--endpoints", help="Only the endpoints and their security.")] = False,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -111,7 +134,10 @@ def browse(
     """Show what an OPC UA server offers: endpoints, known address spaces, and its tree with live values. Ctrl-C shows what was found."""
     from gateway.points.browsing import matches
 
-    settings = _settings(endpoint, timeout, user, password_env, security, certificate, key, server_certificate)
+    settings = _settings(
+        endpoint, timeout, user, password_env, security, certificate, key, server_certificate, allow_clear_password
+    )  # fmt: skip
+    place = _place(settings, config)
     target = _target(pick, table, profile, device, force)
     with _told():
         offered = asyncio.run(_endpoints(settings))
@@ -125,7 +151,7 @@ def browse(
     namespaces: list[str] = []
     trouble = ""
     try:
-        asyncio.run(_walk(settings, node, depth, found, namespaces))
+        asyncio.run(_walk(settings, place, node, depth, found, namespaces))
     except KeyboardInterrupt:
         trouble = say("已中断", "interrupted")
     except AdapterError as error:
@@ -183,12 +209,17 @@ async def _endpoints(settings: LinkSettings) -> list[Endpoint]:
 
 
 async def _walk(
-    settings: LinkSettings, node: str | None, depth: int, found: list[Found], namespaces: list[str]
+    settings: LinkSettings,
+    place: dict[str, Any],
+    node: str | None,
+    depth: int,
+    found: list[Found],
+    namespaces: list[str],
 ) -> None:
     from adapters.opcua.discovery import Explorer
 
     shown = time.monotonic()
-    async with Explorer(settings) as explorer:
+    async with Explorer(settings, **place) as explorer:
         namespaces += explorer.namespaces
         async for one in explorer.walk(node, depth=depth):
             found.append(one)
@@ -288,8 +319,10 @@ def _write(
     security = settings.security
     link: dict[str, Any] = {"security": security.policy}
     if security.policy != "none":
-        link["mode"] = security.mode
-        link |= {name: str(getattr(security, name)) for name in ("certificate", "key", "server_certificate")}
+        if security.policy != "auto":
+            link["mode"] = security.mode
+        files_named = {name: getattr(security, name) for name in ("certificate", "key", "server_certificate")}
+        link |= {name: str(path) for name, path in files_named.items() if path is not None}
     link |= {name: value for name, value in (("user", user), ("password_env", password_env)) if value is not None}
     rows = rows_of(settings.endpoint, device, chosen, link)
     if as_table:
@@ -403,6 +436,8 @@ def opcua(
     certificate: FileOption = None,
     key: FileOption = None,
     server_certificate: FileOption = None,
+    allow_clear_password: ClearOption = False,
+    config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Read one OPC UA node: the DataValue as it came, its type and unit."""
@@ -411,9 +446,12 @@ def opcua(
     from schemas.status import info, is_bad
     from schemas.times import to_rfc3339
 
-    settings = _settings(endpoint, timeout, user, password_env, security, certificate, key, server_certificate)
+    settings = _settings(
+        endpoint, timeout, user, password_env, security, certificate, key, server_certificate, allow_clear_password
+    )  # fmt: skip
+    place = _place(settings, config)
     with _told():
-        found = asyncio.run(_read_node(settings, node))
+        found = asyncio.run(_read_node(settings, place, node))
     told = info(found.status)
     row = {
         "node": found.node, "name": found.name, "value": json_value(found.value), "unit": found.unit, "type": found.type,
@@ -430,8 +468,8 @@ def opcua(
         fail(f"{node}: {told.name}. {say(told.fix_zh, told.fix_en)}")
 
 
-async def _read_node(settings: LinkSettings, node: str) -> Found:
+async def _read_node(settings: LinkSettings, place: dict[str, Any], node: str) -> Found:
     from adapters.opcua.discovery import Explorer
 
-    async with Explorer(settings) as explorer:
+    async with Explorer(settings, **place) as explorer:
         return await explorer.read(node)

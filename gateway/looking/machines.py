@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.contract import AdapterError
@@ -118,7 +119,7 @@ class Machines:
 def _explorer(settings: LinkSettings, question: Browse | ReadNode) -> Explorer:
     from adapters.opcua.discovery import Explorer
 
-    return Explorer(settings)
+    return Explorer(settings, pki=None if question.pki is None else Path(question.pki), gateway=question.gateway)
 
 
 async def _nodes(explorer: Explorer, question: Browse, limit: int) -> tuple[list[shapes.Node], bool]:

@@ -53,10 +53,9 @@ def check_device(values: Values, filled: set[str]) -> Iterator[Finding]:
     number = values.get("port")
     if number is not None and not 1 <= number <= 65535:
         yield "port", str(number), "端口为 1 至 65535", "a port is 1 to 65535"
-    if values.get("security", "none") != "none":
-        for key in ("certificate", "key", "server_certificate"):
-            if key not in filled:
-                yield key, "", "使用安全策略时请填写该文件的路径", "a security policy needs the path of this file"
+    for key, other in (("certificate", "key"), ("key", "certificate")):
+        if other in filled and key not in filled:
+            yield key, "", f"与 {other} 须同时填写，或两者都留空", f"goes with {other}: write both or neither"
     yield from _foreign(protocol, filled)
 
 

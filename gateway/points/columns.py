@@ -114,6 +114,7 @@ _VALUE_TYPES: Final[Choices] = {
 _STORES: Final[Choices] = {"change": ("变化", "变化存储", "变化时"), "every": ("全部", "每次", "每次存储")}
 _SECURITY: Final[Choices] = {
     "none": ("无", "不加密", "nosecurity"),
+    "auto": ("自动",),
     "Basic256Sha256": (),
     "Aes128Sha256RsaOaep": (),
     "Aes256Sha256RsaPss": (),

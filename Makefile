@@ -31,7 +31,7 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z%-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@printf '\nVariables: PYTHON=%s  ARGS= (to guantong demo)  PYTEST_ARGS= (to pytest)  WORKERS=3 (of pytest)  SHORT=1 (short benchmarks)\n' '$(PYTHON)'
+	@printf '\nVariables: PYTHON=%s  ARGS= (to guantong demo, bundle)  PYTEST_ARGS= (to pytest)  WORKERS=3 (of pytest)  SHORT=1 (short benchmarks)\n' '$(PYTHON)'
 
 .PHONY: demo
 demo: $(STAMPS)/runtime ## Install and run the simulated workshop with the gateway, in the foreground
@@ -79,6 +79,14 @@ bench-%: $(STAMPS)/runtime ## Run one benchmark, benchmarks/%.py
 .PHONY: build
 build: $(STAMPS)/runtime ## Build the source archive and the wheel into dist/
 	@$(BIN)/hatchling build
+
+.PHONY: bundle
+bundle: $(STAMPS)/runtime ## Build the archive that installs without a network (ARGS= --machine, --python; needs the network itself)
+	@$(BIN)/python deploy/bundle/build.py $(ARGS)
+
+.PHONY: docs-html
+docs-html: $(STAMPS)/runtime ## Write the documentation as HTML into build/docs
+	@$(BIN)/python -m gateway.documentation build/docs
 
 .PHONY: lock
 lock: ## Write requirements*.txt anew from pyproject.toml (needs the network)

@@ -295,7 +295,7 @@ class Decoder:
         values = []
         for _ in range(count):
             value, fault, pos = self._variant(data, pos)
-            values.append(None if fault else value)
+            values.append(None if codes.is_bad(fault) else value)
         return values, pos
 
     def _variant(self, data: bytes, pos: int) -> tuple[Any, int, int]:

@@ -11,7 +11,10 @@ from asyncua import ua
 from adapters.contract import DeviceEvent, DeviceSpec
 from adapters.opcua import _resolve
 from adapters.opcua._addresses import UnknownNamespaceError, browse_path, is_node_id, node_id, parse_path
+from adapters.opcua._browse import related
+from adapters.opcua._conditions import REFRESH_EVENTS, Conditions
 from adapters.opcua._session import Session
+from adapters.opcua._strings import text
 from schemas import status as codes
 from schemas.profile import EventClause
 
@@ -30,6 +33,8 @@ _ALARM_FIELDS: Final[tuple[tuple[Any, tuple[str, ...]], ...]] = (
     (_CONDITION, ()),
     (_CONDITION, ("ConditionName",)),
     (_CONDITION, ("Retain",)),
+    (_CONDITION, ("BranchId",)),
+    (_CONDITION, ("EnabledState", "Id")),
     (_ACKNOWLEDGEABLE, ("AckedState", "Id")),
     (_ACKNOWLEDGEABLE, ("ConfirmedState", "Id")),
     (_ALARM, ("ActiveState", "Id")),
@@ -37,6 +42,9 @@ _ALARM_FIELDS: Final[tuple[tuple[Any, tuple[str, ...]], ...]] = (
 """Of conditions and alarms (OPC 10000-9 §5.5.2, §5.7.2, §5.8.2); the empty path selects the ConditionId."""
 _NODE_ID: Final = 1
 _VALUE: Final = 13
+_HAS_SUBTYPE: Final = ua.NodeId(45)
+_SUBTYPES: Final = 12
+"""Most event types that are named in a where clause."""
 
 
 @dataclass(slots=True)
@@ -49,6 +57,10 @@ class EventItem:
     notifier: Any = None
     filter: Any = None
     item_id: int | None = None
+    simple: bool = False
+    """The server refused the full where clause: only the type itself is asked for."""
+    conditions: Conditions | None = None
+    """What is known of the conditions of an alarm clause."""
 
     @property
     def name(self) -> str:
@@ -68,7 +80,8 @@ async def prepare(session: Session, item: EventItem, root: Any) -> _resolve.Unre
         definition = node_id(clause.type, session.namespaces)
         for field in clause.fields.values():
             path = browse_path(parse_path(field.path, prefixes), session.namespaces)
-            selects.append(_operand(definition, path))
+            owner = definition if field.of is None else node_id(field.of, session.namespaces)
+            selects.append(_operand(owner, path))
         if not clause.notifier:
             item.notifier = SERVER
         elif is_node_id(clause.notifier):
@@ -82,8 +95,41 @@ async def prepare(session: Session, item: EventItem, root: Any) -> _resolve.Unre
         return _resolve.Unresolved(codes.BAD_NODE_ID_UNKNOWN, f"the server lacks {error}")
     item.filter = ua.EventFilter()
     item.filter.SelectClauses = selects
-    item.filter.WhereClause.Elements = [_of_type(event_type)]
+    item.filter.WhereClause.Elements = _where(await _wanted(session, item, event_type))
     return None
+
+
+async def _wanted(session: Session, item: EventItem, event_type: Any) -> list[Any]:
+    """The event types of the where clause. OfType includes subtypes (OPC 10000-4 §7.7.3), yet some servers, asyncua's among them, compare
+    the type alone: a few subtypes are named, and of an alarm the events of a refresh, which some servers hold back."""
+    if event_type == _BASE_EVENT or item.simple:
+        return [event_type]
+    found = [event_type]
+    level = [event_type]
+    while level and len(found) <= _SUBTYPES:
+        level = [child.node for below in await related(session, level, _HAS_SUBTYPE) for child in below]
+        found += [node for node in level if node not in found]
+    if len(found) > _SUBTYPES:
+        found = [event_type]
+    if item.clause.kind == "alarm":
+        found += [ua.NodeId(int(each[2:])) for each in sorted(REFRESH_EVENTS)]
+    return found
+
+
+def _where(types: Sequence[Any]) -> list[Any]:
+    """The elements of a content filter: any of these types (OPC 10000-4 §7.7.1); all events need none."""
+    if list(types) == [_BASE_EVENT]:
+        return []
+    elements: list[Any] = []
+    for i, each in enumerate(types):
+        if i < len(types) - 1:
+            either = ua.ContentFilterElement()
+            either.FilterOperator = ua.FilterOperator.Or
+            place = len(elements)
+            either.FilterOperands = [ua.ElementOperand(place + 1), ua.ElementOperand(place + 2)]
+            elements.append(either)
+        elements.append(_of_type(each))
+    return elements
 
 
 def _operand(definition: Any, path: list[Any], attribute: int = _VALUE) -> Any:
@@ -110,7 +156,11 @@ def _of_type(event_type: Any) -> Any:
 
 def to_event(item: EventItem, fields: Sequence[Any], received: int) -> DeviceEvent:
     """The event that these fields, in the order of the select clauses, describe; what the server left out is None."""
-    padded = [*fields, *([None] * (len(_BASE_FIELDS) + len(_ALARM_FIELDS) + len(item.clause.fields)))]
+    encoding = _resolve.rules_of(item.device).encoding
+    padded = [
+        *(text(field, encoding) for field in fields),
+        *([None] * (len(_BASE_FIELDS) + len(_ALARM_FIELDS) + len(item.clause.fields))),
+    ]
     base = dict(zip(_BASE_FIELDS, padded, strict=False))
     rest = padded[len(_BASE_FIELDS) :]
     event_id, time, severity = base["EventId"], base["Time"], base["Severity"]
@@ -125,11 +175,15 @@ def to_event(item: EventItem, fields: Sequence[Any], received: int) -> DeviceEve
         type=str(base["EventType"] or ""),
     )
     if item.clause.kind == "alarm":
-        condition, name, retain, acked, confirmed, active = rest[: len(_ALARM_FIELDS)]
+        condition, name, retain, branch, enabled, acked, confirmed, active = rest[: len(_ALARM_FIELDS)]
         rest = rest[len(_ALARM_FIELDS) :]
         event.condition = str(condition) if condition else None
         event.state = _state(active, acked, confirmed)
-        event.fields.update(condition_name=name, retain=retain)
+        event.fields.update(condition_name=name, retain=retain, source=base["SourceName"])
+        if branch:  # a former state that still waits to be acknowledged (OPC 10000-9 §4.4)
+            event.fields["branch"] = str(branch)
+        if enabled is False:
+            event.fields["enabled"] = False
     for name, value in zip(item.clause.fields, rest, strict=False):
         event.fields[name] = value
     return event

@@ -25,6 +25,7 @@ from adapters.contract import (
 from adapters.opcua import _events, _monitoring, _resolve
 from adapters.opcua._acknowledgements import Acknowledgements
 from adapters.opcua._backfill import Backfill
+from adapters.opcua._conditions import Conditions, Refresher
 from adapters.opcua._errors import EXPECTED, lost, translate
 from adapters.opcua._events import EventItem
 from adapters.opcua._limits import Limits
@@ -90,6 +91,8 @@ class Link:
         self._due: dict[str, tuple[float, float]] = {}
         """Devices without a root, and event clauses that were refused: (pause, monotonic time of the next attempt)."""
         self._redone = 0
+        self.conditions: dict[str, Conditions] = {}
+        """What is known of the conditions of each alarm clause, by its name; the adapter puts here what outlives a link."""
         self._retry_wake = asyncio.Event()
         self._state = 0
 
@@ -100,6 +103,7 @@ class Link:
         await self.session.open()
         try:
             self._definitions = Definitions(self.session, self._clock.monotonic, self._settings.item_retry)
+            self._refresher = Refresher(self.session)
             await self._beat()
             for device in self._spec.devices:
                 await self._begin(device)
@@ -108,6 +112,7 @@ class Link:
             self._spawn(self._watch_silence())
             self._spawn(self._retry())
             self._spawn(self._definitions.run(self._read_structures))
+            self._spawn(self._refresher.run())
         except BaseException:
             await self.close()
             raise
@@ -314,13 +319,27 @@ class Link:
             existing = next((s for s in self._publisher.subscriptions.values() if s.group is group), None)
             subscription = existing or await self._create_subscription(group, group.period)
             (problem,) = await _monitoring.create_event_items(self.session, subscription, [item])
+            if problem and not item.simple:
+                item.simple = True
+                await _events.prepare(self.session, item, self._roots.get(device.id))
+                (problem,) = await _monitoring.create_event_items(self.session, subscription, [item])
         if problem:
             self._postpone(item.name)
             self._log(item.name, f"{item.name}: {problem}")
         else:
             self._due.pop(item.name, None)
+            self._refresh(item, subscription)
             if self._logged.pop(item.name, None):
                 log.info("%s: %s: subscribed again", self._settings.endpoint, item.name)
+
+    def _refresh(self, item: EventItem, subscription: Subscription) -> None:
+        """Asks for the conditions of an event clause, now and whenever the server says that it should."""
+        if item.clause.kind != "alarm":
+            return
+        item.conditions = self.conditions.setdefault(item.name, Conditions())
+        item.conditions.interrupted()
+        item.conditions.ask = lambda: self._refresher.ask(subscription.id)
+        item.conditions.ask()
 
     def _log(self, what: str, text: str) -> None:
         """A warning once, and again only when it changes, over all sessions of the adapter."""

@@ -85,7 +85,7 @@ def check(device: DeviceSpec) -> None:
             assert address.node is not None
             _offline_node(address.node)
     for clause in device.events:
-        for node in (clause.type, clause.of_type):
+        for node in (clause.type, clause.of_type, *(field.of for field in clause.fields.values())):
             if node:
                 _offline_node(node)
         if clause.notifier and not is_node_id(clause.notifier):

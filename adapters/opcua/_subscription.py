@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import Any, Final
 
 from adapters.contract import Item, Lost, PointTrouble, Samples
+from adapters.opcua._conditions import REFRESH_EVENTS
 from adapters.opcua._decode import Message
 from adapters.opcua._events import QUEUE_OVERFLOW, EventItem, to_event
 from adapters.opcua._outlet import Outlet
@@ -135,7 +136,11 @@ class Subscription:
             if event.type == QUEUE_OVERFLOW:
                 detail = "events: the server's queue overflowed"
                 items.append(Lost(self.group.device, None, start, end, Cause.OVERRUN, detail=detail))
-            else:
+                if item.conditions is not None:
+                    item.conditions.lost()
+            elif item.conditions is not None:
+                items.extend(item.conditions.take(event))
+            elif event.type not in REFRESH_EVENTS:
                 items.append(event)
         if message.undecodable:
             items.append(self.lost(start, end, Cause.UNDECODABLE, message.undecodable))

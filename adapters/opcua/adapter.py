@@ -23,6 +23,7 @@ from adapters.contract import (
 )
 from adapters.opcua import _browse, _frames, _resolve
 from adapters.opcua._addresses import AddressError, UnknownNamespaceError, node_id
+from adapters.opcua._conditions import Conditions
 from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
 from adapters.opcua._link import Link
@@ -62,6 +63,7 @@ class OpcUaAdapter:
         self._link: Link | None = None
         self._orphan: Orphan | None = None
         self._logged: dict[str, str] = {}
+        self._conditions: dict[str, Conditions] = {}
         self._since: dict[tuple[str, str], int] = {}
         self.frames = _frames.frame_log()
         self._lock: asyncio.Lock | None = None
@@ -110,6 +112,7 @@ class OpcUaAdapter:
                 self._logged,
                 self._since,
             )
+            link.conditions = self._conditions
             link.session.frames, link.session.now = self.frames, self._spec.clock.now
             self.frames.note(self._spec.clock.now(), f"connecting to {self._settings.endpoint}")
             try:

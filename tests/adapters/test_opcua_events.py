@@ -119,7 +119,7 @@ async def test_an_alarm_has_condition_and_state(server: Machine) -> None:
         first, second = host.of(DeviceEvent)
         assert first.condition == second.condition == f"nsu={MACHINE};s=Overheat"
         assert (first.state, second.state) == ("active,unacked", "inactive,acked")
-        assert first.fields == {"condition_name": "Overheat", "retain": True}
+        assert first.fields == {"condition_name": "Overheat", "retain": True, "source": "Server"}
 
 
 async def test_a_clause_that_the_server_lacks_costs_nobody(server: Machine) -> None:
@@ -156,7 +156,7 @@ async def test_slow_consumer_events_are_a_recorded_loss(server: Machine) -> None
 
 async def test_an_overflow_event_is_a_recorded_loss() -> None:
     item = EventItem(device(), EventClause(name="x", type="i=2041"), 3)
-    acks = Acknowledgements(1)
+    acks = Acknowledgements()
     outlet = Outlet(100, acks, lambda _: None)
     subscription = Subscription(
         8, Group("press", "events", 1.0), 1.0, 1.0, ServerClock(), outlet, heard=0.0, events={3: item}, previous=50

@@ -238,7 +238,7 @@ def _event(subject: Subject, clauses: Mapping[str, Any], record: Mapping[str, An
         state = ("active" if told["ActiveState/Id"] else "inactive") + (
             ",acked" if told["AckedState/Id"] else ",unacked"
         )
-        fields |= {"condition_name": told["ConditionName"], "retain": told["Retain"]}
+        fields |= {"condition_name": told["ConditionName"], "retain": told["Retain"], "source": told["SourceName"]}
     return Fired(
         record["t"], record["source_ts"], record["event_id"], subject.device, clause["name"], record["type"],
         told["Severity"], told["Message"], condition, state, fields,

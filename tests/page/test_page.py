@@ -94,7 +94,9 @@ def test_each_text_is_used_and_each_used_text_exists() -> None:
     named = in_templates | set(re.findall(r"""["'`]([a-z]\w*)["'`]""", code))
     states = {"connected", "disconnected", "unknown", "retired", "good", "uncertain", "bad", "true", "false"}
     unused = {
-        name for name in words if name not in named | states and not re.match(r"(view|part|stream|cause|bar|how|diff|draft|table|form)_", name)
+        name
+        for name in words
+        if name not in named | states and not re.match(r"(view|part|stream|cause|bar|how|diff|draft|table|form)_", name)
     }
     assert unused == set()
 

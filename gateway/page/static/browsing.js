@@ -52,7 +52,7 @@ export function find() {
     offered = { url: asked, list };
     offer(list);
     changed();
-    form().security?.[0]?.focus?.();
+    document.querySelector("#connect-endpoints input:checked")?.focus();
     return list;
   });
 }

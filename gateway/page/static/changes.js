@@ -88,7 +88,11 @@ function draw() {
   const made = draft.get();
   byId("changes-draft").hidden = !made;
   byId("changes-none").hidden = Boolean(made);
-  if (!made) return;
+  if (!made) {
+    for (const name of ["error", "difference", "notices"]) byId(`changes-${name}`).replaceChildren();
+    for (const name of ["apply", "remake", "again"]) byId(`changes-${name}`).hidden = true;
+    return;
+  }
   setText(byId("changes-title"), draft.title(made));
   byId("changes-notices").replaceChildren(...(made.notices?.length ? [el("details", {}, el("summary", {}, t("notices", { n: made.notices.length })), cells(made.notices, "notice"))] : []));
 }
@@ -102,7 +106,7 @@ async function apply() {
     const { number } = await send("PUT", "config", made.body, { headers: { "If-Match": made.etag } });
     draft.set(null);
     tell(number === null || number === undefined ? t("applied_unnumbered") : t("applied", { n: number }));
-    await Promise.all([live.reload(), history()]);
+    await Promise.all([live.loadDevices(), history()]);
   } catch (error) {
     complain(error);
     if (error.status === undefined) throw error;

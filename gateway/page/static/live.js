@@ -45,25 +45,36 @@ function takeReading(item) {
   touch(item.signal);
 }
 
-/** Reads all devices anew: states with their reasons and fixes. With `quietly` nobody is told. */
+const catalogOf = () => [...devices.values()].map((item) => `${item.id} ${item.signals} ${item.changed_at}`).join("\n");
+let catalog = null; // what the devices were when their signals were read
+
+/** Reads all devices anew: states with their reasons and fixes; and the signals, if those of a device may have changed.
+ *  With `quietly` nobody is told. */
 export async function loadDevices({ quietly = false } = {}) {
   const found = new Map();
   for await (const page of pages("devices")) for (const item of page.items) found.set(item.id, item);
   devices.clear();
   for (const [id, item] of found) devices.set(id, item);
   if (!quietly) tell("catalog");
+  if (catalog !== null && catalog !== catalogOf()) await loadSignals();
 }
 
 async function loadSignals() {
+  const read = catalogOf();
   const found = new Map();
   for await (const page of pages("signals", { limit: 5000 })) for (const item of page.items) found.set(item.id, item);
   signals.clear();
   for (const [id, item] of found) signals.set(id, item);
+  catalog = read;
   tell("catalog");
 }
 
-/** Reads devices and signals anew, after the configuration has changed. */
-export const reload = () => Promise.all([loadDevices(), loadSignals()]);
+/** Both at once, when nothing is known yet. */
+async function loadAll() {
+  catalog = null;
+  await Promise.all([loadDevices(), loadSignals()]);
+  catalog = catalogOf();
+}
 
 /** Asks for the latest values of some signals: what the stream does not tell is when an unchanged value was last seen. */
 export async function refresh(ids) {
@@ -89,7 +100,7 @@ function take(name, data) {
   if (name === "snapshot") {
     data.items.forEach(takeLatest);
     if (!data.more && (data.items.some((item) => !signals.has(item.signal)) || data.devices.some((item) => !devices.has(item.device)))) {
-      Promise.all([loadSignals(), loadDevices()]).catch(ignored);
+      loadAll().catch(ignored);
     }
   } else if (name === "change") {
     data.readings?.forEach(takeReading);
@@ -114,7 +125,7 @@ export async function follow() {
     while (document.hidden) await wait(200);
     aborter = new AbortController();
     try {
-      await Promise.all([loadDevices(), loadSignals()]);
+      await loadAll();
       await stream(lastId, (name, data, id) => {
         failures = 0;
         tell("stream", "ok");

@@ -1,0 +1,413 @@
+"""Connecting devices, point tables, changes and rollback in Chromium, against a whole gateway and simulated machines."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from gateway.api.keys import KeyFile
+from tests.chain.installation import Installation
+from tests.chain.installation import Workshop as Machines
+from tests.page.browser import DESKTOP, PHONE, Browser, browsing
+from tests.page.test_views import shot
+from tests.servers.processes import HOST
+from tests.servers.waiting import eventually
+
+pytestmark = [pytest.mark.usefixtures("chromium"), pytest.mark.chain, pytest.mark.xdist_group("page-setup")]
+
+ROWS = "document.querySelectorAll('#connect-tree [role=treeitem]').length"
+DRAFTED = "location.hash === '#/changes' && document.querySelector('#changes-difference li') && !document.querySelector('#changes-apply').hidden"
+LOCALES = {"zh": "zh-CN", "en": "en-GB"}
+
+
+class Hall:
+    """A gateway that collects a meter, and a milling machine beside it that nobody has configured yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.machines = Machines(folder, ["mt-01", "meter-01"], speed=20)
+        self.machines.start()
+        (meter,) = (link for link in self.machines.links() if link["id"] == "meter-01")
+        self.gateway = Installation(folder, [meter])
+        self.first = self.gateway.config.read_text(encoding="utf-8")
+        self.gateway.start()
+        eventually(lambda: self.gateway.complete_to(), 60, what="readings are stored")
+
+    @property
+    def base(self) -> str:
+        return f"http://{HOST}:{self.gateway.api_port}/"
+
+    @property
+    def endpoint(self) -> str:
+        return f"{HOST}:{self.machines.port('mt-01')}"
+
+    def reset(self) -> None:
+        """Back to the first configuration."""
+        if self.gateway.config.read_text(encoding="utf-8") != self.first:
+            answer = httpx.put(
+                f"{self.base}api/v1/config", json={"yaml": self.first}, headers={"If-Match": "*"}, timeout=30
+            )
+            assert answer.status_code == 200, answer.text
+
+    def close(self) -> None:
+        self.gateway.__exit__(None, None, None)
+        self.machines.process.kill()
+
+
+@pytest.fixture(scope="module")
+def one_hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
+    made = Hall(tmp_path_factory.mktemp("hall"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hall(one_hall: Hall) -> Iterator[Hall]:
+    """The same for all tests here, which find it as it was at the beginning."""
+    yield one_hall
+    one_hall.reset()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as made:
+        yield made
+
+
+async def at_peace(browser: Browser, base: str, *refused: int) -> None:
+    """No error in the console but those that the browser itself writes for answers with the status `refused`; no other host asked."""
+    errors = await browser.errors()
+    assert [text for text in errors if not any(f"status of {status}" in text for status in refused)] == []
+    assert {urlsplit(url).netloc for url in await browser.requests() if not url.startswith("blob:")} == {
+        urlsplit(base).netloc
+    }
+
+
+async def accessible(browser: Browser, what: str) -> None:
+    """axe finds nothing, and nothing sticks out sideways."""
+    assert await browser.barriers() == [], what
+    assert await browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), what
+
+
+async def offered(browser: Browser, hall: Hall) -> None:
+    """From the address to the first level of the tree."""
+    await browser.until("!document.querySelector('#connect-steps').hidden")
+    await browser.fill("[name=endpoint]", hall.endpoint)
+    await browser.press("Enter")
+    await browser.until("document.querySelector('#connect-endpoints input')")
+    await browser.click("#connect-endpoints [value='\"none\"']")
+    await browser.click("#connect-browse")
+    await browser.until(f"{ROWS} > 0")
+
+
+async def applied(browser: Browser) -> int:
+    """Applies the draft; the number that the page tells."""
+    await browser.until(DRAFTED)
+    await browser.click("#changes-apply")
+    await browser.click("dialog .primary")
+    await browser.until("document.querySelector('#changes-told .told')")
+    assert await browser.evaluate("document.querySelector('#changes-draft').hidden")
+    return int(await browser.evaluate("document.querySelector('#changes-told').textContent.match(/\\d+/)[0]"))
+
+
+@pytest.mark.parametrize(
+    ("language", "size", "colour"), [("zh", PHONE, "dark"), ("en", DESKTOP, "light")], ids=["zh", "en"]
+)
+async def test_an_opc_ua_machine_from_its_address_to_live_values(
+    browser: Browser, hall: Hall, language: str, size: tuple[int, int], colour: str
+) -> None:
+    device = f"mill-{language}"
+    await browser.open(f"{hall.base}#/devices", size, LOCALES[language], colour)
+    await browser.click("nav a[href='#/connect']")
+    await offered(browser, hall)
+    assert "opc40501-machinetool" in await browser.text("#connect-known")
+    assert await browser.evaluate("document.querySelector('#connect-device [name=profile]').value") != ""
+    await browser.fill("#connect-filter [name=filter]", "*FeedOverride*")
+    await browser.press("Enter")
+    await browser.until(f"{ROWS} > 0 && document.querySelector('#connect-tree .what small')")
+    await browser.click("#connect-tree [aria-checked]")
+    await browser.click("#connect-node-read")
+    await browser.until("document.querySelector('#connect-node-reading .reading')")
+    assert await browser.evaluate("document.querySelector('#connect-node-reading .reading').dataset.quality") == "good"
+    assert await browser.evaluate("document.querySelector('#connect-tree [aria-checked=true] .value').textContent")
+    await accessible(browser, "connect")
+    await shot(browser, f"setup-{language}-connect")
+    await browser.choose("#connect-device [name=profile]", "")
+    await browser.fill("#connect-device [name=id]", device)
+    await browser.fill("#connect-device [name=zh]", "加工中心")
+    await browser.fill("#connect-device [name=en]", "Mill")
+    await browser.click("#connect-add")
+    await browser.until(DRAFTED)
+    told = await browser.text("#changes-difference")
+    assert device in told
+    assert {"zh": "不中断任何设备", "en": "No device is interrupted"}[language] in told
+    await accessible(browser, "changes")
+    await shot(browser, f"setup-{language}-changes")
+    await applied(browser)
+    await browser.click("#changes-told a")
+    await browser.fill("#values-filters input", device)
+    await browser.until("document.querySelectorAll('#values-rows .row[data-signal]').length === 1")
+    await browser.until("document.querySelector('#values-rows .row').dataset.quality === 'good'")
+    await browser.click("nav a[href='#/devices']")
+    await browser.until(f"document.querySelector('li[data-device={device}]')?.dataset.state === 'connected'")
+    await at_peace(browser, hall.base)
+
+
+async def test_by_keyboard_alone(browser: Browser, hall: Hall) -> None:
+    await browser.open(f"{hall.base}#/connect")
+    await browser.until("!document.querySelector('#connect-steps').hidden")
+    await browser.evaluate("void document.querySelector('[name=protocol]').focus()")
+    await browser.press("Tab")
+    await type_in(browser, hall.endpoint)
+    await browser.press("Enter")
+    await browser.until("document.activeElement.name === 'security'")
+    await press_until(browser, "ArrowDown", "document.activeElement.value === '\"none\"'")
+    await press_until(browser, "Tab", "document.activeElement.id === 'connect-browse'")
+    await browser.press("Enter")
+    await browser.until("document.activeElement.getAttribute('role') === 'treeitem'")
+    level = "document.activeElement.getAttribute('aria-level')"
+    for name in ("Machines", "GT-MC850_2026-001", "Monitoring", "MachineTool"):
+        await press_until(
+            browser, "ArrowDown", f"document.activeElement.querySelector('.what').textContent === '{name}'"
+        )
+        before = int(await browser.evaluate(ROWS))
+        await browser.press("ArrowRight")
+        await browser.until(f"{ROWS} > {before}")
+    await browser.press("ArrowRight")
+    assert await browser.evaluate(level) == "5"
+    await browser.press("ArrowLeft")
+    assert await browser.evaluate(level) == "4"
+    await browser.press("ArrowLeft")
+    assert await browser.evaluate("document.activeElement.getAttribute('aria-expanded')") == "false"
+    await browser.press("ArrowRight")
+    await browser.until("document.activeElement.getAttribute('aria-expanded') === 'true'")
+    await press_until(browser, "ArrowDown", "document.activeElement.getAttribute('aria-checked') !== null")
+    await browser.press(" ")
+    assert await browser.evaluate("document.activeElement.getAttribute('aria-checked')") == "true"
+    await browser.press("Enter")
+    await browser.until("document.querySelector('#connect-node-reading .reading')")
+    await press_until(browser, "Tab", "document.activeElement.id === 'connect-add'")
+    await browser.press("Enter")
+    await browser.until(DRAFTED)
+    await press_until(browser, "Tab", "document.activeElement.id === 'changes-discard'")
+    await browser.press("Enter")
+    await browser.until("document.querySelector('#changes-draft').hidden")
+    assert "No change waits" in await browser.text("#changes-none")
+    await at_peace(browser, hall.base)
+
+
+async def press_until(browser: Browser, key: str, there: str, most: int = 40) -> None:
+    """Presses a key until the expression is true."""
+    for _ in range(most):
+        if await browser.evaluate(there):
+            return
+        await browser.press(key)
+    raise AssertionError(f"{most} times {key}, and not: {there}")
+
+
+async def type_in(browser: Browser, text: str) -> None:
+    for key in text:
+        await browser.press(key)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+async def test_a_modbus_device_register_by_register(browser: Browser, hall: Hall, language: str) -> None:
+    device = f"meter-{language}"
+    await browser.open(f"{hall.base}#/connect", DESKTOP, LOCALES[language], "dark" if language == "zh" else "light")
+    await browser.until("!document.querySelector('#connect-steps').hidden")
+    await browser.click("[name=protocol][value=tcp]")
+    await browser.click("#connect-register button")
+    assert await browser.evaluate("document.activeElement.name") == "host"
+    await browser.fill("[name=host]", HOST)
+    await browser.fill("[name=port]", str(hall.machines.port("meter-01")))
+    await browser.choose("#connect-register [name=table]", "input")
+    await browser.choose("#connect-register [name=type]", "uint32")
+    await browser.fill("#connect-register [name=address]", "0x0000")
+    await browser.press("Enter")
+    await browser.until("document.querySelector('#connect-register-reading .reading')")
+    label = {"zh": "采用 float32，ABCD", "en": "Take float32, ABCD"}[language]
+    await browser.click(f"[aria-label='{label}']")
+    await browser.until(
+        "document.querySelector('#connect-register [name=type]').value === 'float32' && document.querySelector('.reading dd:nth-of-type(2)')?.textContent === 'float32'"
+    )
+    volts = float(await browser.evaluate("parseFloat(document.querySelector('.reading > .value').textContent)"))
+    assert 180 < volts < 280
+    assert await browser.evaluate("document.querySelectorAll('.reading dd.code')[1].textContent.length") > 10
+    await browser.fill("#connect-keep [name=name]", "Voltage L1")
+    await browser.press("Enter")
+    await browser.until("document.querySelector('#connect-keep-error').textContent")
+    await browser.fill("#connect-keep [name=name]", "voltage/l1")
+    await browser.fill("#connect-keep [name=unit]", "V")
+    await browser.press("Enter")
+    await browser.until("document.querySelectorAll('#connect-kept tbody tr').length === 1")
+    await accessible(browser, "registers")
+    await shot(browser, f"setup-{language}-registers")
+    await browser.fill("#connect-device [name=id]", device)
+    await browser.click("#connect-add")
+    await applied(browser)
+    await browser.click("nav a[href='#/values']")
+    await browser.fill("#values-filters input", f"{device}/voltage/l1")
+    await browser.until("document.querySelector('#values-rows .row')?.dataset.quality === 'good'")
+    assert (await browser.text("#values-rows .value")).endswith(" V")
+    await browser.click("#values-rows .do button")
+    await browser.until("document.querySelector('dialog .reading')")
+    await accessible(browser, "test-read")
+    await shot(browser, f"setup-{language}-test-read")
+    await browser.press("Escape")
+    await browser.until("!document.querySelector('dialog')")
+    await browser.click("nav a[href='#/devices']")
+    await browser.click(f"[data-remove={device}]")
+    await browser.until(DRAFTED)
+    assert {"zh": f"移除设备 {device}", "en": f"The device {device} is removed"}[language] == await browser.text(
+        "#changes-title"
+    )
+    await applied(browser)
+    await browser.click("nav a[href='#/devices']")
+    await browser.until(f"document.querySelector('li[data-device={device}]')?.dataset.state !== 'connected'")
+    await at_peace(browser, hall.base)
+
+
+WRONG = (
+    "device id,protocol,host,port,unit id,signal,table,address (from 0),data type\n"
+    "press-9,modbus,127.0.0.1,{port},1,oil/temperature,input,0,float32\n"
+    "press-9,,,,,Oil Pressure,input,seventy,float32\n"
+)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+async def test_a_point_table_with_mistakes_then_sound_then_back(
+    browser: Browser, hall: Hall, tmp_path: Path, language: str
+) -> None:
+    await browser.open(f"{hall.base}#/tables", PHONE, LOCALES[language], "dark" if language == "en" else "light")
+    await browser.until("!document.querySelector('#tables-steps').hidden")
+    name, content = await browser.download("[data-get=template][data-form=xlsx]")
+    assert name.endswith(".xlsx")
+    assert content.startswith(b"PK")
+    _, present = await browser.download("[data-get=table][data-form=csv-gbk]")
+    assert "meter-01" in present.decode("gb18030")
+    text = WRONG.format(port=hall.machines.port("meter-01"))
+    file = tmp_path / "points.csv"
+    file.write_text(text, encoding="utf-8")
+    await browser.upload("#tables-file", file)
+    await browser.until("document.querySelectorAll('#tables-error .cells tbody tr').length === 2")
+    cells = await browser.text("#tables-error .cells")
+    assert "F3" in cells
+    assert "H3" in cells
+    assert "seventy" in cells
+    await accessible(browser, "mistakes in a table")
+    await shot(browser, f"setup-{language}-table")
+    sound = text.replace("Oil Pressure", "oil/pressure").replace("seventy", "6")
+    await drop(browser, sound)
+    await browser.until(DRAFTED)
+    assert "press-9" in await browser.text("#changes-difference")
+    await browser.evaluate("void location.reload()")
+    await browser.until(f"document.readyState === 'complete' && {DRAFTED}")
+    number = await applied(browser)
+    await browser.until(f"document.querySelector('#changes-history tr[data-number=\"{number}\"] .badge')")
+    await browser.click(f"#changes-history tr[data-number='{number - 1}'] button")
+    await browser.until(DRAFTED)
+    assert "press-9" in await browser.text("#changes-difference .diff")
+    await accessible(browser, "rollback")
+    await applied(browser)
+    await at_peace(browser, hall.base, 422)
+
+
+async def drop(browser: Browser, text: str) -> None:
+    """Drops a file with this text into the field of the point tables."""
+    await browser.evaluate(
+        "(() => { const data = new DataTransfer(); data.items.add(new File([" + repr(text) + "], 'points.csv'));"
+        "document.querySelector('#tables-drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })); })()"
+    )
+
+
+async def test_a_change_by_somebody_else_is_told_with_ways_on(browser: Browser, hall: Hall) -> None:
+    await browser.open(f"{hall.base}#/devices")
+    await browser.click("[data-remove=meter-01]")
+    await browser.until(DRAFTED)
+    before = hall.gateway.config.read_text(encoding="utf-8")
+    hall.gateway.config.write_text(before + "# a remark of somebody else\n", encoding="utf-8")
+    await browser.click("#changes-apply")
+    await browser.click("dialog .primary")
+    await browser.until("!document.querySelector('#changes-remake').hidden")
+    assert "Somebody else" in await browser.text("#changes-error")
+    assert await browser.evaluate("document.querySelector('#changes-apply').hidden")
+    await accessible(browser, "conflict")
+    await browser.click("#changes-remake")
+    await browser.until(DRAFTED)
+    yaml = str(await browser.evaluate("JSON.parse(sessionStorage.getItem('guantong-draft')).body.yaml"))
+    assert "a remark of somebody else" in yaml
+    hall.gateway.config.write_text(before, encoding="utf-8")
+    await browser.evaluate("void location.reload()")
+    await browser.until("document.readyState === 'complete' && !document.querySelector('#changes-again').hidden")
+    await browser.click("#changes-again")
+    await browser.until(DRAFTED)
+    await browser.click("nav a[href='#/devices']")
+    await browser.click("[data-remove=meter-01]")
+    await browser.until("document.querySelector('dialog')")
+    assert "A change waits" in await browser.text("dialog")
+    await browser.press("Escape")
+    await browser.until("!document.querySelector('dialog')")
+    await browser.click("nav a[href='#/changes']")
+    await browser.click("#changes-discard")
+    await browser.until("document.querySelector('#changes-draft').hidden")
+    await at_peace(browser, hall.base, 412)
+
+
+async def test_mistakes_of_the_configuration_have_line_and_path(browser: Browser, hall: Hall) -> None:
+    await browser.open(f"{hall.base}#/changes")
+    broken = hall.gateway.config.read_text(encoding="utf-8").replace("adapter: modbus", "adapter: modbos")
+    draft: dict[str, Any] = {"kind": "table", "name": "x", "body": {"yaml": broken}, "etag": "*", "notices": []}
+    await browser.evaluate(f"void sessionStorage.setItem('guantong-draft', JSON.stringify({draft}))")
+    await browser.evaluate("void location.reload()")
+    await browser.until("document.querySelector('#changes-error .cells tbody tr')")
+    told = await browser.text("#changes-error .cells")
+    assert "line " in told
+    assert "adapter" in told
+    await browser.click("#changes-discard")
+
+
+async def test_without_the_role_the_views_say_which_and_how(browser: Browser, hall: Hall) -> None:
+    viewer, engineer = KeyFile(hall.gateway.data).add("screen"), KeyFile(hall.gateway.data).add("anna", "engineer")
+    try:
+        await browser.open(hall.base)
+        await browser.until("!document.querySelector('#key-form').hidden")
+        await browser.fill("#key", viewer)
+        await browser.press("Enter")
+        await browser.until("document.querySelector('#devices-list [data-remove]')")
+        for view in ("connect", "tables"):
+            await browser.click(f"nav a[href='#/{view}']")
+            await browser.until(f"document.querySelector('#{view}-denied .failure')")
+            assert "--role engineer" in await browser.text(f"#{view}-denied")
+            await accessible(browser, view)
+        await browser.click("#tables-denied button")
+        await browser.fill("#key", engineer)
+        await browser.press("Enter")
+        await browser.until("!document.querySelector('#tables-steps').hidden")
+        await at_peace(browser, hall.base, 401, 403)
+    finally:
+        for key in ("screen", "anna"):
+            KeyFile(hall.gateway.data).revoke(key)
+
+
+async def test_new_views_keep_nobody_out(browser: Browser, hall: Hall) -> None:
+    for size, colour in itertools.product([PHONE, DESKTOP], ["light", "dark"]):
+        await browser.open(f"{hall.base}#/connect", size, "zh-CN", colour)
+        await offered(browser, hall)
+        await browser.click("#connect-tree [aria-expanded=false] .twist")
+        await browser.until("document.querySelector('#connect-tree [aria-level=\"2\"]')")
+        await accessible(browser, f"connect {size} {colour}")
+        await shot(browser, f"setup-{size[0]}-{colour}-connect")
+        await browser.click("nav a[href='#/tables']")
+        await browser.until("!document.querySelector('#tables-steps').hidden")
+        await accessible(browser, f"tables {size} {colour}")
+        await shot(browser, f"setup-{size[0]}-{colour}-tables")
+        await browser.click("nav a[href='#/changes']")
+        await browser.until("document.querySelector('#changes-history .badge')")
+        await accessible(browser, f"changes {size} {colour}")
+        await shot(browser, f"setup-{size[0]}-{colour}-changes")
+        await at_peace(browser, hall.base)

@@ -12,6 +12,7 @@ PACKAGES = {
     "chromium": "chromium",
     "gcc": "gcc",
     "libmodbus": "libmodbus-dev pkg-config",
+    "ip": "iproute2",
     "mosquitto": "mosquitto",
     "mosquitto_passwd": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
@@ -20,7 +21,9 @@ PACKAGES = {
     "pkg-config": "pkg-config",
     "postgres": "postgresql",
     "runuser": "util-linux",
+    "shellcheck": "shellcheck",
     "systemd-analyze": "systemd",
+    "unshare": "util-linux",
 }
 """Debian 12's package of each program that a test may ask for."""
 

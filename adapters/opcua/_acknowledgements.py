@@ -11,7 +11,7 @@ from asyncua import ua
 Notification = tuple[int, int]
 """(subscription id, sequence number)."""
 Token = tuple[int, int, int]
-"""(generation of the session, subscription id, sequence number); a negative subscription id stands for several."""
+"""(generation of the subscriptions, subscription id, sequence number); a negative subscription id stands for several."""
 
 _UNACKNOWLEDGED: Final = 20_000
 """Tokens remembered for a host that never acknowledges. A server keeps far fewer notifications for Republish."""
@@ -20,13 +20,19 @@ _UNACKNOWLEDGED: Final = 20_000
 class Acknowledgements:
     """Tokens given out, and the SubscriptionAcknowledgements for the next PublishRequests (OPC 10000-4 §5.14.5)."""
 
-    def __init__(self, generation: int) -> None:
-        self._generation = generation
+    def __init__(self) -> None:
+        self._generation = 0
         self._given: dict[Hashable, tuple[Notification, ...]] = {}
         self._durable: deque[Notification] = deque()
         self._batches = 0
         self.rejected = 0
         """How many acknowledgements the server did not accept."""
+
+    def begin(self) -> None:
+        """The subscriptions are new ones, whose numbers may be those of old ones: tokens given so far mean nothing any more."""
+        self._generation += 1
+        self._given.clear()
+        self._durable.clear()
 
     def token(self, notifications: Sequence[Notification]) -> Token | None:
         """A token for an item that makes these notifications durable; None for none."""

@@ -67,10 +67,12 @@ class Backfill:
         self._server_clock = server_clock
         self._group = group
         self._since = since
-        self._live: dict[int, tuple[Any, int, int | None]] = {}
-        group.firsts = self._live
+        self.live: dict[int, tuple[Any, int, int | None]] = {}
+        """Value, status and source time (µs) of each point's first live row."""
+        group.firsts = self.live
         self._until = clock.monotonic() + LONGEST
         self._rows = 0
+        self._end = since
 
     async def run(self, items: Sequence[Item], *, events: bool) -> None:
         """`items` of the group, subscribed; `events`: whether the device also has events, which no history of values fills.
@@ -78,25 +80,32 @@ class Backfill:
         Raises asyncua's and the network's errors when the link is lost; what the server merely refuses stays missing.
         """
         device, name = self._group.device, self._group.name
-        answer = Recovered(device, name, self._since, None)
+        try:
+            missed = await self.points(items)
+        finally:
+            self._group.firsts = None
+        if missed is not None and events:
+            missed.append(Missed((), self._since, self._end, "events"))
+        self._outlet.put(Recovered(device, name, self._end, missed))
+
+    async def points(self, items: Sequence[Item]) -> list[Missed] | None:
+        """Fills what it can of these points, whose first live rows are in `live` or come there; what stays missing. None: there is no
+        history at all, or the server refuses it."""
         try:
             good = [item for item in items if item.node is not None and not isinstance(item.node, Unresolved)]
             with_history = await _history.kept(self._session, [item.node for item in good])
-            if any(with_history):
-                answer = await self._fill(
-                    items, [item for item, has in zip(good, with_history, strict=True) if has], events
-                )
+            wanted = [item for item, has in zip(good, with_history, strict=True) if has]
+            return await self._fill(items, wanted) if wanted else None
         except (*EXPECTED, OutOfTimeError) as error:
             if not (fault_name(error) or isinstance(error, DecodingError | OutOfTimeError)):
                 raise
-            log.warning("%s: %s/%s: no history: %s", self._session.settings.endpoint, device, name, error)
-        finally:
-            self._group.firsts = None
-        self._outlet.put(answer)
+            where = f"{self._group.device}/{self._group.name}"
+            log.warning("%s: %s: no history: %s", self._session.settings.endpoint, where, error)
+            return None
 
-    async def _fill(self, items: Sequence[Item], wanted: Sequence[Item], events: bool) -> Recovered:
+    async def _fill(self, items: Sequence[Item], wanted: Sequence[Item]) -> list[Missed]:
         await self._first_values(items)
-        end = self._clock.now()
+        end = self._end = self._clock.now()
         offset = self._server_clock.offset or 0
         shift = offset if abs(offset) > TOLERANCE else 0
         margin = _MARGIN + (0 if shift else abs(offset))
@@ -110,20 +119,17 @@ class Backfill:
                 break
             await asyncio.sleep(pause)
             await self._read(behind, min((each.last[2] or start) if each.last else start for each in behind), stop)
-        missed = self._missed(items, filled, shift, end)
-        if events:
-            missed.append(Missed((), self._since, end, "events"))
         log.info(
             "%s: %s/%s: %d values of %d points from the history",
             self._session.settings.endpoint, self._group.device, self._group.name, self._rows, len(wanted),
         )  # fmt: skip
-        return Recovered(self._group.device, self._group.name, end, missed)
+        return self._missed(items, filled, shift, end)
 
     async def _first_values(self, items: Sequence[Item]) -> None:
         """Waits until each point that is monitored has told its first live value."""
         end = self._clock.monotonic() + _FIRST_VALUES
         expected = {item.point.id for item in items if item.item_id is not None}
-        while not expected <= self._live.keys() and self._clock.monotonic() < end:  # noqa: ASYNC110  bounded, once a connection
+        while not expected <= self.live.keys() and self._clock.monotonic() < end:  # noqa: ASYNC110  bounded, once a connection
             await asyncio.sleep(0.02)
 
     async def _reach_back(self, filled: Sequence[_Filled], start: int) -> None:
@@ -155,13 +161,13 @@ class Backfill:
 
     def _note(self, each: _Filled, row: Row) -> None:
         each.last = row
-        live = self._live.get(each.item.point.id)
+        live = self.live.get(each.item.point.id)
         if live is not None and live[2] is not None and (row[2] or 0) <= live[2]:
             each.meeting = row
 
     def _meets(self, each: _Filled) -> bool:
         """Whether the history goes on to the first live value."""
-        live, row = self._live.get(each.item.point.id), each.meeting
+        live, row = self.live.get(each.item.point.id), each.meeting
         if live is None or row is None:
             return False
         return (row[0] == live[0] or (row[0] != row[0] and live[0] != live[0])) and row[1] >> 30 == live[1] >> 30

@@ -35,6 +35,8 @@ class Limits:
     def __init__(self) -> None:
         self._told: dict[str, int] = {}
         self._learned: dict[str, int] = {}
+        self.transfers = True
+        """Whether a transferred subscription lives: one that fell silent did not."""
         self.items_per_subscription: int | None = None
         """As the server tells or as its refusals show; None while unknown."""
         self.deadbands: bool | None = None

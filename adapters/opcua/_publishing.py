@@ -88,6 +88,9 @@ class Publisher:
             request.Parameters.SubscriptionAcknowledgements = [acknowledgement(each) for each in taken]
             try:
                 data = await self._session.send(request, timeout=0)
+            except asyncio.CancelledError:
+                self._acks.restore(taken)  # for the session that takes the subscriptions over
+                raise
             except EXPECTED as error:
                 self._acks.restore(taken)
                 if not await self._go_on(error):
@@ -166,7 +169,9 @@ class Publisher:
                 if number > gap:
                     self._lose(subscription, gap, number - 1)
                 subscription.passed(number)
+                queues, subscription.queues = subscription.queues, {}  # it was published before the outage
                 self._count("values", subscription.deliver(message, True, self._clock.now()))
+                subscription.queues = queues
                 gap = number + 1
             if gap <= missing[-1]:
                 self._lose(subscription, gap, missing[-1])
@@ -206,7 +211,7 @@ class Publisher:
     def _lose(self, subscription: Subscription, first: int, last: int) -> None:
         detail = f"notifications {first} to {last} of subscription {subscription.id} are gone"
         log.warning("%s: %s", self._session.settings.endpoint, detail)
-        subscription.outlet.put(subscription.lost(subscription.previous, self._clock.now(), Cause.LOST, detail))
+        subscription.lose(subscription.lost(subscription.previous, self._clock.now(), Cause.LOST, detail))
         self._count("lost", last - first + 1)
 
     def _undecodable(self, error: DecodingError, received: int) -> None:

@@ -20,12 +20,12 @@ from adapters.contract import AdapterError, LinkSpec, SystemClock
 from adapters.frames import FrameLog
 from adapters.opcua import _activation, _frames, _security
 from adapters.opcua._binary import DecodingError
-from adapters.opcua.certificates import our_uri
 from adapters.opcua._decode import Decoder
 from adapters.opcua._discovery import explain
 from adapters.opcua._errors import EXPECTED, asyncua_decodes
 from adapters.opcua._limits import LIMIT_NODES, MAX_ITEMS_PER_SUBSCRIPTION, READ, Limits
 from adapters.opcua._trust import Identity
+from adapters.opcua.certificates import our_uri
 from adapters.opcua.pki import Pki
 from adapters.opcua.settings import LinkSettings
 
@@ -91,6 +91,10 @@ class Session:
         self.identity = identity or Identity()
         self.orphan = orphan
         """The session that an earlier link left behind on the server; after `close` this one's, if it could not be closed."""
+        self.resume = False
+        """Set before `open`: whether the orphan is to go on, with its subscriptions, if the server still has it."""
+        self.resumed = False
+        """Whether it does."""
         self.limits = limits
         self.namespaces: list[str] = []
         self.decoder = Decoder()
@@ -155,40 +159,63 @@ class Session:
         with asyncua_decodes("opening the session"):
             await client.send_hello()
             await client.open_secure_channel()
-            await self._close_orphan(client)
-            await _activation.create(client, settings, self.identity, channel)
-            await self._activate(client)
+            if self.resume and await self._take_over(client):
+                self.resumed = True
+            else:
+                await self._close_orphan(client)
+                await _activation.create(client, settings, self.identity, channel)
+                await self._activate(client)
         await asyncio.to_thread(_security.keep_pin, settings, self.identity, channel, self.now())
         self._start(self._renew(client))
         await self._learn()
 
     async def _close_orphan(self, client: Any) -> None:
-        """Closes the session that the last link left behind, so that a server with few of them does not run out.
+        """Closes the session that the last link left behind, so that a server with few of them does not run out; from the new channel
+        alone, which takes it over, it can be closed."""
+        unprotected = not client.security_policy.peer_certificate
+        if not await self._take_over(client):
+            return
+        try:
+            await client.uaclient.close_session(True)
+        except ua.UaStatusCodeError as error:
+            log.debug("%s: closing the session left behind: %s", self.settings.endpoint, error)
+        self._without_session(client)
+        if unprotected:
+            client.security_policy.peer_certificate = None
 
-        It is taken over on the new channel first (OPC 10000-4 §5.7.3), since it can be closed from there alone.
-        """
+    async def _take_over(self, client: Any) -> bool:
+        """Activates the session that the last link left behind on the new channel (OPC 10000-4 §5.6.3, §6.7); False if the server does
+        not have it any more."""
         orphan, self.orphan = self.orphan, None
         if orphan is None or orphan.endpoint != self.settings.endpoint:
-            return  # another server's ends by its own time-out
+            return False  # another server's ends by its own time-out
         unprotected = not client.security_policy.peer_certificate
         client._server_nonce, client._policy_ids = orphan.nonce, orphan.policies
         client.security_policy.peer_certificate = client.security_policy.peer_certificate or orphan.certificate
         client.uaclient.session.restore_authentication_token(orphan.token)
         try:
             await self._activate(client)
-            await client.uaclient.close_session(True)
         except (ua.UaStatusCodeError, AdapterError) as error:
             log.debug("%s: the session left behind is gone already: %s", self.settings.endpoint, error)
+            self._without_session(client)
+            if unprotected:
+                client.security_policy.peer_certificate = None
+            return False
+        return True
+
+    @staticmethod
+    def _without_session(client: Any) -> None:
         client.uaclient.session.reset_authentication_token()
         client._server_nonce, client._policy_ids = None, []
-        if unprotected:
-            client.security_policy.peer_certificate = None
 
     async def _activate(self, client: Any) -> None:
         await _activation.activate(client, self.settings, self.identity, self.now())
 
-    async def close(self) -> None:
-        """Closes session (with its subscriptions), channel and socket, in about a second; never raises."""
+    async def close(self, *, leave: bool = False) -> None:
+        """Closes session (with its subscriptions), channel and socket, in about a second; never raises.
+
+        `leave`: the link is dead, and the session is left to be taken over by the next one: nothing is sent any more.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -206,6 +233,10 @@ class Session:
                 self.settings.endpoint, session.authentication_token, client._server_nonce, client._policy_ids, peer
             )
         if transport is None or protocol.is_closed:
+            return
+        if leave and session.has_session:
+            client.disconnect_socket()
+            transport.abort()
             return
         try:
             for step in (lambda: client.uaclient.close_session(True), client.uaclient.close_secure_channel):

@@ -43,6 +43,8 @@ class Group:
     """All items are created (or known to be troubled); before that nothing is complete."""
     encoding: str = UTF8
     """How the device encodes its strings."""
+    holes: list[Lost] | None = None
+    """Losses of an outage that the subscriptions have outlived, while they may still be filled from the server's history."""
     firsts: dict[int, Told] | None = None
     """The first live row of each point, kept while an outage is being filled from the server's history."""
     told: dict[int, Told] | None = None
@@ -90,6 +92,8 @@ class Subscription:
     previous: int = 0
     """Where a gap begins if the next notification should be missing (µs)."""
     first: bool = True
+    queues: dict[int, int] = field(default_factory=dict)
+    """Point -> values that its queue holds at the server; only from an outage until its first notification without more."""
     initial: set[int] = field(default_factory=set)
     """Points whose first row has not come yet."""
     held: list[tuple[Message, bool, int]] = field(default_factory=list)
@@ -146,6 +150,8 @@ class Subscription:
             items.append(self.lost(start, end, Cause.UNDECODABLE, message.undecodable))
         self._queue(items, message, received, server_ts, start, end)
         self.previous = min(received, self.complete_to if self.complete_to is not None else received)
+        if not more:
+            self.queues.clear()
         return sum(len(change.handles) for change in message.changes)
 
     def _queue(
@@ -200,11 +206,13 @@ class Subscription:
                     status[i] = _without_overflow(status[i])
                 points = sorted({change.handles[i] for i in overflown})
                 detail = "the server's queue overflowed"
-                items.append(Lost(self.group.device, points, start, end, Cause.OVERRUN, detail=detail))
+                self._overrun(items, Lost(self.group.device, points, start, end, Cause.OVERRUN, detail=detail))
                 status = status if any(status) else None
             for i, code in enumerate(status or ()):
                 if code & codes.CODE_MASK in GONE:
                     self.on_gone(self, change.handles[i], code)
+        if self.queues:
+            self._check_queues(change, items, start, end)
         source = change.source
         if None in source:
             flags = flags or [0] * rows
@@ -237,6 +245,28 @@ class Subscription:
             self.group.told.update(zip(change.handles, told, strict=False))
         items.append(samples)
         return items
+
+    def _check_queues(self, change: DataChange, items: list[Item], start: int, end: int) -> None:
+        """A queue that is full after an outage may have overflowed, also if the server does not say so (asyncua's does not)."""
+        for point in change.handles:
+            self.queues[point] = self.queues.get(point, _LARGEST) - 1
+        full = sorted({point for point in change.handles if self.queues[point] <= 0})
+        if full:
+            detail = "the server's queue was full after the outage"
+            self._overrun(items, Lost(self.group.device, full, start, end, Cause.OVERRUN, detail=detail))
+
+    def _overrun(self, items: list[Item], lost: Lost) -> None:
+        if self.group.holes is not None:
+            self.group.holes.append(lost)
+        else:
+            items.append(lost)
+
+    def lose(self, lost: Lost) -> None:
+        """Tells of a loss, or keeps it while it may still be filled."""
+        if self.group.holes is not None:
+            self.group.holes.append(lost)
+        else:
+            self.outlet.put(lost)
 
     def lost(self, start: int, end: int, cause: Cause, detail: str) -> Lost:
         """A loss of everything that this subscription carries."""

@@ -22,11 +22,13 @@ from adapters.contract import (
     WritesDisabledError,
 )
 from adapters.opcua import _browse, _frames, _resolve
+from adapters.opcua._acknowledgements import Acknowledgements
 from adapters.opcua._addresses import AddressError, UnknownNamespaceError, node_id
 from adapters.opcua._conditions import Conditions
 from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
 from adapters.opcua._link import Link
+from adapters.opcua._redundancy import open_first
 from adapters.opcua._resolve import Unresolved
 from adapters.opcua._session import Orphan, quiet_asyncua
 from adapters.opcua._strings import UTF8, settle
@@ -59,7 +61,9 @@ class OpcUaAdapter:
         self._limits = Limits()
         self._points: dict[int, tuple[str, Point]] = {p.id: (d.id, p) for d in spec.devices for p in d.points}
         self._totals: Counter[str] = Counter()
-        self._generation = 0
+        self._acks = Acknowledgements()
+        self._lost: Link | None = None
+        """The link that was lost last, while its subscriptions may still live on the server."""
         self._link: Link | None = None
         self._orphan: Orphan | None = None
         self._logged: dict[str, str] = {}
@@ -101,28 +105,38 @@ class OpcUaAdapter:
         quiet_asyncua()
         async with self._mutex():
             await self._close()
-            self._generation += 1
-            link = Link(
-                self._spec,
-                self._settings,
-                self._limits,
-                self._generation,
-                self._count,
-                self._orphan,
-                self._logged,
-                self._since,
-            )
-            link.conditions = self._conditions
-            link.session.frames, link.session.now = self.frames, self._spec.clock.now
-            self.frames.note(self._spec.clock.now(), f"connecting to {self._settings.endpoint}")
+            tried: list[Link] = []
+
+            def made(endpoint: str) -> Link:
+                orphan = self._orphan if self._orphan is not None and self._orphan.endpoint == endpoint else None
+                lost = (
+                    self._lost if self._lost is not None and self._lost.session.settings.endpoint == endpoint else None
+                )
+                link = Link(
+                    self._spec,
+                    self._settings.at(endpoint),
+                    self._limits,
+                    self._count,
+                    orphan,
+                    self._logged,
+                    self._since,
+                    self._acks,
+                    lost,
+                )
+                link.conditions = self._conditions
+                link.session.frames, link.session.now = self.frames, self._spec.clock.now
+                self.frames.note(self._spec.clock.now(), f"connecting to {endpoint}")
+                tried.append(link)
+                return link
+
             try:
-                await link.open()
+                link = await open_first(self._settings.endpoints, made)
             except EXPECTED as error:
                 self.frames.note(self._spec.clock.now(), f"not connected: {error}")
                 raise self._translated(error) from error
             finally:
-                self._orphan = link.session.orphan
-            self._link = link
+                self._orphan = next((one.session.orphan for one in tried if one.session.orphan is not None), None)
+            self._link, self._lost = link, None
 
     async def disconnect(self) -> None:
         """Closes the session, its subscriptions with it; the iteration ends after what has already come."""
@@ -134,6 +148,9 @@ class OpcUaAdapter:
         if link is not None:
             await link.close()
             self._orphan = link.session.orphan
+            self._lost = link if link.resumable else None
+            if link.transferred and getattr(link.outlet.error, "reason", "") == "subscription_silent":
+                self._limits.transfers = False
 
     def _mutex(self) -> asyncio.Lock:
         # made here, since the constructor may run without an event loop and a host may use another one later
@@ -164,8 +181,7 @@ class OpcUaAdapter:
 
     def ack(self, token: Hashable) -> None:
         """Acknowledges to the server, with the next PublishRequest, what the item with this token came with."""
-        if self._link is not None:
-            self._link.acks.ack(token)
+        self._acks.ack(token)
 
     # ------------------------------------------------------------------------------------------ read, write and browse
 
@@ -227,8 +243,8 @@ class OpcUaAdapter:
     # ---------------------------------------------------------------------------------------------------------- telling
 
     def endpoint(self, device: str) -> str:
-        """The endpoint URL, which holds no secrets."""
-        return self._settings.endpoint
+        """The endpoint URL, which holds no secrets; of redundant servers the one that is used."""
+        return self._link.session.settings.endpoint if self._link is not None else self._settings.endpoint
 
     def counters(self) -> Counters:
         """Requests sent, values received, values that did not fit, and faults by name."""

@@ -176,7 +176,7 @@ async def test_a_half_open_link_is_noticed(server: SmallServer) -> None:
             await settled(host, server)
 
 
-async def test_the_session_of_a_cut_link_is_closed_at_the_next_connect(server: SmallServer) -> None:
+async def test_no_more_than_one_session_however_often_the_link_is_cut(server: SmallServer) -> None:
     with FaultProxy(server.port) as proxy:
         host = Collector(link(f"opc.tcp://127.0.0.1:{proxy.port}/", device(ALL)))
         for _ in range(5):

@@ -131,6 +131,9 @@ async def test_a_server_that_ends_early_is_asked_again(server: SmallServer) -> N
     past.live(now(), 1.5)
     host = await filled(server, begin - 500_000, past.name)
     rows = history(host, 0)
+    answer = recovered(host)
+    assert answer is not None
+    assert answer.missed == []
     assert sorted(set(rows) & set(values)) == values
     assert len(rows) <= len(values) + 3  # nothing is read twice but what lies on an edge
 

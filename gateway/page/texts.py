@@ -117,8 +117,8 @@ SCRIPT_TEXTS: Final[dict[str, Words]] = {
     "devices_summary": Words("{connected} of {all} devices connected", "{all} 台设备，{connected} 台已连接"),
     "no_devices": Words("No device is configured yet.", "尚未配置设备。"),
     "no_devices_fix": Words(
-        "`guantong init` writes a configuration to begin with; `guantong check` tries it.",
-        "可用 guantong init 生成配置文件，再用 guantong check 检查。",
+        "Connect one here, upload a point table, or write it into the configuration file.",
+        "可在此接入设备、上传点表，或编辑配置文件。",
     ),
     "nothing_found": Words("Nothing is found for this filter.", "没有符合条件的结果。"),
     "more": Words("Show more", "显示更多"),

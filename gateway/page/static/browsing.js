@@ -7,8 +7,9 @@ import { readingBox } from "./reading.js";
 import { t } from "./texts.js";
 import { Tree } from "./tree.js";
 
-const LIMIT = 500;
+const LIMIT = 1000, FOUND = 5000; // nodes of a branch, and of a search
 const EVERY = 3000, LASTING = 600_000; // ms: how often values are read anew, and for how long after the last click
+const REREAD = 200; // nodes of a branch that are read anew: the machine has other things to do
 const RANK = ["Aes256Sha256RsaPss", "Aes128Sha256RsaOaep", "Basic256Sha256"];
 let shown = false;
 let offered = null; // {url, choices}
@@ -123,7 +124,7 @@ function search(event) {
   const text = byId("connect-filter").elements.filter.value.trim();
   const pattern = text && !/[*?]/.test(text) ? `*${text}*` : text;
   return doing(byId("connect-filter").querySelector("button"), byId("connect-tree-error"), async () => {
-    fill(await looks.browse(present.link, { filter: pattern, limit: LIMIT }), Boolean(pattern));
+    fill(await looks.browse(present.link, { filter: pattern, limit: pattern ? FOUND : LIMIT }), Boolean(pattern));
   });
 }
 
@@ -151,7 +152,7 @@ async function refresh() {
   const branch = branches[(turn += 1) % branches.length];
   const { link: of } = present;
   try {
-    const { nodes } = await looks.browse(of, { node: branch, limit: LIMIT });
+    const { nodes } = await looks.browse(of, { node: branch, limit: REREAD });
     if (present.link === of) tree.update(nodes);
   } catch {
     // the next one who asks by hand is told

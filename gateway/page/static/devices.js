@@ -57,7 +57,7 @@ function ages() {
 function render() {
   if (!shown) return;
   if (!live.devices.size) {
-    byId("devices-list").replaceChildren(el("li", { class: "card" }, el("p", {}, t("no_devices")), el("p", {}, t("no_devices_fix"))));
+    byId("devices-list").replaceChildren(el("li", { class: "card" }, el("p", {}, t("no_devices")), el("p", {}, t("no_devices_fix")), el("p", {}, el("a", { class: "button primary", href: "#/connect" }, t("view_connect")))));
     return;
   }
   setText(byId("devices-summary"), summary());

@@ -16,7 +16,7 @@ async function patiently(path, body) {
     try {
       return await send("POST", `setup/${path}`, body);
     } catch (error) {
-      if (tries === TRIES || !(error.status === 429 || error.kind === "busy")) throw error;
+      if (tries === TRIES || !["look-busy", "busy"].includes(error.kind)) throw error;
       await wait(1000 * Math.min(error.retry ?? 1, 5));
     }
   }

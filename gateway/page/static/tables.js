@@ -41,6 +41,7 @@ async function upload(file) {
     );
   } catch (error) {
     showFailure(wrong, error);
+    setTimeout(() => wrong.scrollIntoView({ block: "nearest" }));
     if (error.errors?.length) wrong.append(cells(error.errors.map((item) => ({ place: item.parameter, ...item })), "write_instead"));
   } finally {
     byId("tables-drop").classList.remove("busy");

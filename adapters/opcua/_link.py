@@ -22,7 +22,7 @@ from adapters.contract import (
     Recovered,
     Samples,
 )
-from adapters.opcua import _events, _monitoring, _redundancy, _resolve
+from adapters.opcua import _events, _monitoring, _redundancy, _resolve, _resumption
 from adapters.opcua._acknowledgements import Acknowledgements
 from adapters.opcua._backfill import Backfill
 from adapters.opcua._conditions import Conditions, Refresher
@@ -63,14 +63,15 @@ class Link:
         spec: LinkSpec,
         settings: LinkSettings,
         limits: Limits,
-        generation: int,
         count: Callable[[str, int], None],
         orphan: Orphan | None,
         logged: dict[str, str],
         since: Mapping[tuple[str, str], int],
+        acks: Acknowledgements,
+        before: Link | None,
     ) -> None:
         """`orphan` is the session that the last link left behind, `logged` what has been said (by what it is about), `since` as in
-        `adapters.contract.Resumable`."""
+        `adapters.contract.Resumable`, `before` the link whose subscriptions may have outlived it."""
         self._spec = spec
         self._settings = settings
         self._limits = limits
@@ -78,7 +79,8 @@ class Link:
         self._count = count
         self._logged = logged
         self._since = dict(since)
-        self.acks = Acknowledgements(generation)
+        self.acks = acks
+        self._before = before
         self.outlet = Outlet(settings.queue, self.acks, lambda n: count("overruns", n))
         self.session = Session(settings, limits, lambda: count("requests", 1), orphan, identity_of(spec))
         self._server_clock = ServerClock()
@@ -95,12 +97,16 @@ class Link:
         """What is known of the conditions of each alarm clause, by its name; the adapter puts here what outlives a link."""
         self._retry_wake = asyncio.Event()
         self._state = 0
+        self.transferred = False
+        """Whether its subscriptions were transferred from a session that is no more."""
 
     # ---------------------------------------------------------------------------------------------------- beginning
 
     async def open(self, least: int = 0) -> None:
         """Connects and subscribes. Raises asyncua's and the network's errors, LowServiceLevel for a server that is worth less than `least`;
         leaves nothing open when it raises."""
+        before, self._before = self._before, None
+        self.session.resume = before is not None
         await self.session.open()
         try:
             self._definitions = Definitions(self.session, self._clock.monotonic, self._settings.item_retry)
@@ -108,8 +114,12 @@ class Link:
             await self._beat()
             if least and (level := await _redundancy.service_level(self.session)) < least:
                 raise _redundancy.LowServiceLevel(self._settings.endpoint, level)
-            for device in self._spec.devices:
-                await self._begin(device)
+            if before is not None and await self._resume(before):
+                log.info("%s: %d subscriptions go on", self._settings.endpoint, len(self._publisher.subscriptions))
+            else:
+                self.acks.begin()
+                for device in self._spec.devices:
+                    await self._begin(device)
             self._spawn(self._watch_session())
             self._spawn(self._heartbeat())
             self._spawn(self._watch_level())
@@ -122,12 +132,49 @@ class Link:
             raise
 
     async def close(self) -> None:
-        """Ends everything, on the server too; `outlet` ends after what it holds."""
+        """Ends everything, on the server too unless `resumable`; `outlet` ends after what it holds."""
         self.outlet.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.session.close()
+        await self.session.close(leave=self.resumable)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the link was lost in a way that the server's side of it may have outlived."""
+        return bool(self._publisher.subscriptions) and _resumption.resumable(self.outlet.error)
+
+    async def _resume(self, before: Link) -> bool:
+        """Goes on with the subscriptions of the lost link, where the server still has all of them and nothing else has changed."""
+        subscriptions = list(before._publisher.subscriptions.values())
+        if self.session.namespaces != before.session.namespaces or len(before._roots) < len(self._spec.devices):
+            await _resumption.drop(self.session, [s.id for s in subscriptions] if self.session.resumed else [])
+            return False
+        if not await _resumption.transfer(self.session, subscriptions):
+            return False
+        self.transferred = not self.session.resumed
+        self._groups, self._items, self._event_items = before._groups, before._items, before._event_items
+        self._roots, self._due, self._redone = before._roots, before._due, before._redone
+        _resumption.adopt(subscriptions, self._items, self.outlet, self._clock, initial=self.transferred)
+        for subscription in subscriptions:
+            subscription.clock = self._server_clock
+            subscription.on_gone, subscription.on_back = self._gone, self._back
+        self._report([item for item in self._items.values() if not item.alive])
+        for item in self._items.values():
+            if item.alive and item.reported:
+                self.outlet.put(PointTrouble(item.device.id, item.point.id, "no value since its trouble"))
+        by_group: dict[tuple[str, str], list[Item]] = defaultdict(list)
+        for item in self._items.values():
+            by_group[item.device.id, item.point.group].append(item)
+        for key, items in by_group.items():
+            group, since = self._groups[key], self._since.pop(key, None)
+            self._poll(items[0].device, group, items)
+            self._spawn(
+                _resumption.gone_on(self.session, self.outlet, self._clock, self._server_clock, group, items, since)
+            )
+        for subscription in subscriptions:
+            self._publisher.add(subscription)
+        return True
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

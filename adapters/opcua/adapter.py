@@ -22,6 +22,7 @@ from adapters.contract import (
     WritesDisabledError,
 )
 from adapters.opcua import _browse, _frames, _resolve
+from adapters.opcua._acknowledgements import Acknowledgements
 from adapters.opcua._addresses import AddressError, UnknownNamespaceError, node_id
 from adapters.opcua._conditions import Conditions
 from adapters.opcua._errors import EXPECTED, translate
@@ -60,7 +61,9 @@ class OpcUaAdapter:
         self._limits = Limits()
         self._points: dict[int, tuple[str, Point]] = {p.id: (d.id, p) for d in spec.devices for p in d.points}
         self._totals: Counter[str] = Counter()
-        self._generation = 0
+        self._acks = Acknowledgements()
+        self._lost: Link | None = None
+        """The link that was lost last, while its subscriptions may still live on the server."""
         self._link: Link | None = None
         self._orphan: Orphan | None = None
         self._logged: dict[str, str] = {}
@@ -102,20 +105,23 @@ class OpcUaAdapter:
         quiet_asyncua()
         async with self._mutex():
             await self._close()
-            self._generation += 1
             tried: list[Link] = []
 
             def made(endpoint: str) -> Link:
                 orphan = self._orphan if self._orphan is not None and self._orphan.endpoint == endpoint else None
+                lost = (
+                    self._lost if self._lost is not None and self._lost.session.settings.endpoint == endpoint else None
+                )
                 link = Link(
                     self._spec,
                     self._settings.at(endpoint),
                     self._limits,
-                    self._generation,
                     self._count,
                     orphan,
                     self._logged,
                     self._since,
+                    self._acks,
+                    lost,
                 )
                 link.conditions = self._conditions
                 link.session.frames, link.session.now = self.frames, self._spec.clock.now
@@ -130,7 +136,7 @@ class OpcUaAdapter:
                 raise self._translated(error) from error
             finally:
                 self._orphan = next((one.session.orphan for one in tried if one.session.orphan is not None), None)
-            self._link = link
+            self._link, self._lost = link, None
 
     async def disconnect(self) -> None:
         """Closes the session, its subscriptions with it; the iteration ends after what has already come."""
@@ -142,6 +148,9 @@ class OpcUaAdapter:
         if link is not None:
             await link.close()
             self._orphan = link.session.orphan
+            self._lost = link if link.resumable else None
+            if link.transferred and getattr(link.outlet.error, "reason", "") == "subscription_silent":
+                self._limits.transfers = False
 
     def _mutex(self) -> asyncio.Lock:
         # made here, since the constructor may run without an event loop and a host may use another one later
@@ -172,8 +181,7 @@ class OpcUaAdapter:
 
     def ack(self, token: Hashable) -> None:
         """Acknowledges to the server, with the next PublishRequest, what the item with this token came with."""
-        if self._link is not None:
-            self._link.acks.ack(token)
+        self._acks.ack(token)
 
     # ------------------------------------------------------------------------------------------ read, write and browse
 

@@ -82,9 +82,10 @@ namespace.addVariable({
 })
 namespace.addMultiStateDiscrete({ componentOf: press, nodeId: 'i=7', browseName: 'Lamp', enumStrings: ['off', 'on', 'blink'], value: 2 })
 
-const bulk = namespace.addFolder(addressSpace.rootFolder.objects, { nodeId: 's=Bulk', browseName: 'Bulk' })
+let bulk // a folder for each hundred: node-opcua looks through all siblings of a new node
 const many = []
 for (let i = 0; i < Number(count); i++) {
+  if (i % 100 === 0) bulk = namespace.addFolder(addressSpace.rootFolder.objects, { nodeId: `s=Bulk${i / 100}`, browseName: `Bulk${i / 100}` })
   many.push(
     namespace.addVariable({
       organizedBy: bulk, nodeId: `i=${10000 + i}`, browseName: `b${i}`, dataType: DataType.UInt32, minimumSamplingInterval: 0,

@@ -33,7 +33,6 @@ from gateway.looking.questions import (
     Seen,
 )
 from gateway.looking.shapes import TestRead
-from gateway.points.testread import longest_read, tested
 from schemas.bilingual import chinese
 from schemas.documents import DocumentError, nearest, validate
 from schemas.profile import ModbusAddress
@@ -246,6 +245,8 @@ class Looking:
 
 async def _read(adapter: ReadsRegisters, unit: int, address: ModbusAddress, timeout: float) -> Any:
     """The address and what lies behind it; alone where the device refuses more."""
+    from gateway.points.testread import longest_read, tested
+
     code, data, received = 0, b"", 0
     for count in dict.fromkeys((longest_read(address), address.registers)):
         code, data, received = await adapter.read_registers(unit, address.table, address.wire, count, timeout=timeout)

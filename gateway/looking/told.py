@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from adapters.contract import AdapterError
 from gateway.api.values import to_plain
 from gateway.looking.questions import FailedLookError, Failure, Language, Mistake
 from gateway.looking.shapes import OtherReading, TestRead
-from gateway.points.testread import ModbusTest, written
 from schemas.bilingual import chinese, of_error
 from schemas.documents import DocumentError
 from schemas.status import info, quality
 from schemas.times import to_rfc3339
+
+if TYPE_CHECKING:
+    from gateway.points.testread import ModbusTest
 
 BRIEF: Final = (200, 20)
 """Characters of a text and items of an array that are shown in a list;"""
@@ -43,6 +45,8 @@ def _cut(value: Any, most: tuple[int, int], deep: int) -> Any:
 
 def text_of(value: Any) -> str:
     """A value in a few characters, for people."""
+    from gateway.points.testread import written
+
     plain = shown(value)
     if isinstance(plain, bool):
         return "true" if plain else "false"

@@ -40,6 +40,10 @@ class Machine(SmallServer):
             index, "CycleEnd", ua.ObjectIds.BaseEventType, properties
         )
         self.generator = await self.server.get_event_generator(self.cycle_end, self.server.nodes.server)
+        self.makers = await self.server.create_custom_event_type(
+            index, "MakersCycleEnd", self.cycle_end, [("Cushion", ua.VariantType.Float)]
+        )
+        self.makers_generator = await self.server.get_event_generator(self.makers, self.server.nodes.server)
         self.alarm = await self.server.get_event_generator(ua.ObjectIds.AlarmConditionType, self.server.nodes.server)
 
     def event(self, cycles: int, weight: float, message: str) -> bytes:
@@ -97,6 +101,49 @@ async def test_an_event_arrives_with_its_fields(server: Machine) -> None:
         kept = server.unacknowledged()
         host.adapter.ack(event.token)
         await host.until(lambda: server.unacknowledged() < kept)
+
+
+async def test_a_makers_own_event_type_comes_with_its_own_fields(server: Machine) -> None:
+    """As EUROMAP's CycleParametersEventType, which is abstract. asyncua's server compares types in OfType without their subtypes."""
+    cushion = EventField(path="m:Cushion", of=f"nsu={MACHINE};i={server.makers.nodeid.Identifier}")
+    wanted = clause(server)
+    wanted = wanted.model_copy(update={"fields": {**wanted.fields, "cushion": cushion}})
+    async with Collector(link(server.endpoint, device([node("v0")], events=(wanted,), namespaces=PREFIXES))) as host:
+        await host.until(lambda: host.rows(0))
+        generator = server.makers_generator
+        generator.event.Cycles, generator.event.Weight, generator.event.Cushion = 7, 1.5, 2.25
+        server.run(generator.trigger(message="maker"))
+        server.event(8, 2.5, "plain")
+        await host.until(lambda: len(host.of(DeviceEvent)) == 2)
+        made, plain = host.of(DeviceEvent)
+        assert made.fields == {"cycles": 7, "weight": 1.5, "source": "Server", "cushion": 2.25}
+        assert made.type == cushion.of
+        assert plain.fields == {"cycles": 8, "weight": 2.5, "source": "Server", "cushion": None}
+
+
+async def test_a_server_that_refuses_the_where_clause_gets_a_simpler_one(
+    server: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = server.server.iserver.subscription_service
+    create = service.create_monitored_items
+    sizes: list[int] = []
+
+    async def spy(params: Any) -> Any:
+        results = await create(params)
+        for item, result in zip(params.ItemsToCreate, results, strict=True):
+            if isinstance(item.RequestedParameters.Filter, ua.EventFilter):
+                sizes.append(len(item.RequestedParameters.Filter.WhereClause.Elements))
+                if sizes[-1] > 1:
+                    result.StatusCode = ua.StatusCode(ua.StatusCodes.BadMonitoredItemFilterUnsupported)
+        return results
+
+    monkeypatch.setattr(service, "create_monitored_items", spy)
+    spec = link(server.endpoint, device([node("v0")], events=(clause(server),), namespaces=PREFIXES))
+    async with Collector(spec) as host:
+        await host.until(lambda: host.rows(0))
+        server.event(9, 3.5, "plain")
+        await host.until(lambda: host.of(DeviceEvent))
+        assert sizes == [3, 1]
 
 
 async def test_other_event_types_are_left_out_and_severity_is_overridden(server: Machine) -> None:

@@ -1,17 +1,22 @@
-"""What the metrics of all roles share: the bus, the process, and the little server of roles that have no API."""
+"""What the metrics of all roles share: the bus, the process, and the little server of metrics and health of roles that have no API."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import psutil
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.bus.client import Bus
 from gateway.config.models import MetricsSettings
+from gateway.role_health import Look, Part, QuietHandler, Server, application
+from schemas.bilingual import Bilingual
 
 log = logging.getLogger("guantong.metrics")
 
@@ -41,23 +46,43 @@ def process_metrics(role: str) -> Iterator[Metric]:
 
 
 @contextlib.asynccontextmanager
-async def served(registry: CollectorRegistry, settings: MetricsSettings, port: int, role: str) -> AsyncIterator[None]:
-    """Serves the registry over HTTP while inside. A port that is taken costs the metrics and nothing else."""
+async def served(
+    registry: CollectorRegistry, settings: MetricsSettings, port: int, role: str, look: Callable[[], Look]
+) -> AsyncIterator[None]:
+    """Serves the registry, and /health by `look`, over HTTP while inside. A port that is taken costs these and nothing else."""
     if not settings.enabled:
         yield
         return
     try:
-        server, thread = start_http_server(port, settings.host, registry)
+        server = _listen(settings.host, port)
     except OSError as error:
         log.warning(
             "metrics of %s are off: port %s on %s: %s. Set metrics.%s_port", role, port, settings.host, error, role
         )
         yield
         return
-    log.info("metrics of %s: http://%s:%s/metrics", role, settings.host, server.server_port)
+    server.set_app(application(role, look, asyncio.get_running_loop(), make_wsgi_app(registry)))
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    log.info("metrics and health of %s: http://%s:%s/metrics, /health", role, settings.host, server.server_port)
     try:
         yield
     finally:
-        server.shutdown()
+        # in a thread: a request that is being answered waits for this event loop
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, server.shutdown))
         server.server_close()
         thread.join(2)
+
+
+def bus_part(bus: Bus) -> Part:
+    """The connection to the broker for /health."""
+    health = bus.health
+    fix = Bilingual(health.fix_en, health.fix_zh) if health.fix_en else ""
+    return Part(health.state, health.reason, fix)
+
+
+def _listen(host: str, port: int) -> Server:
+    class OfFamily(Server):
+        address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+
+    return OfFamily((host, port), QuietHandler)

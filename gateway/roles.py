@@ -24,6 +24,7 @@ from gateway.config.load import load_config
 from gateway.config.secrets import resolve_secret
 from gateway.logs import configure
 from gateway.parent import PARENT_PIPE
+from schemas.bilingual import Bilingual
 from schemas.documents import DocumentError
 
 if TYPE_CHECKING:
@@ -103,7 +104,10 @@ def data_dir_of(config: Config) -> Path:
         probe.unlink()
     except OSError as error:
         raise CannotStartError(
-            f"data_dir {path} cannot be written: {error.strerror or error}. Give this user the right to, or set data_dir"
+            Bilingual(
+                f"data_dir {path} cannot be written: {error.strerror or error}. Give this user the right to, or set data_dir",
+                f"data_dir {path} 无法写入：{error.strerror or error}。请授予该用户写入权限，或另设 data_dir",
+            )
         ) from error
     return path
 

@@ -17,14 +17,16 @@ from starlette.responses import Response
 
 from gateway.api import cursors
 from gateway.api.catalog import Catalog, SignalGone
-from gateway.api.language import Language, Words, preferred
+from gateway.api.clocks import Clocks
+from gateway.api.language import Language, Words, preferred, words
 from gateway.api.latest import LatestView
 from gateway.api.live import Live
 from gateway.api.parameters import Query, Selection, resolve_moment
 from gateway.api.problems import ProblemError, invalid, not_found
 from gateway.ledger.steps import StoreError, StoreWeatherError
 from gateway.store import Reader
-from gateway.store.records import SignalRecord
+from gateway.store.records import EventRecord, SignalRecord
+from schemas.bilingual import chinese
 
 T = TypeVar("T")
 ROOT = "/api/v1"
@@ -78,12 +80,17 @@ class Api:
     ) -> None:
         self.reader, self.live = reader, live
         self.view = LatestView(live)
+        self.clocks = Clocks(reader, self._events)
+        live.listeners.add(self.clocks)
         self.writes = writes
         self.limits = limits
         self.now, self.monotonic = now_us, monotonic
         self.exports = 0
         self._threads = threads
         self._waiting = 0
+
+    async def _events(self, call: Callable[[], list[EventRecord]]) -> list[EventRecord]:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def ask(self, call: Callable[[], T]) -> T:
         """Asks the store in a worker thread. What goes wrong there is a problem that the client is told."""
@@ -103,7 +110,7 @@ class Api:
             health = self.live.health
             raise ProblemError(
                 "store-unavailable",
-                Words(health.reason, f"存储尚不可用：{health.reason}"),
+                Words(health.reason, f"存储尚不可用：{chinese(health.reason)}"),
                 fix=Words(health.fix, health.fix),
                 headers={"Retry-After": "2"},
             )
@@ -171,9 +178,7 @@ def busy(en: str, zh: str) -> ProblemError:
 def store_problem(error: StoreError) -> ProblemError:
     """What a client is told when the store cannot be asked."""
     kind = "store-unavailable" if isinstance(error, StoreWeatherError) else "store-failed"
-    return ProblemError(
-        kind, Words(str(error), str(error)), fix=Words(error.fix, error.fix), headers={"Retry-After": "2"}
-    )
+    return ProblemError(kind, words(error), fix=words(error.fix), headers={"Retry-After": "2"})
 
 
 # ------------------------------------------------------------------------------------------------------------ answers

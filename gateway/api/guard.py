@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.api import problems
 from gateway.api.context import ROOT, Limits
 from gateway.api.keys import KeyFile, KeyFileError
-from gateway.api.language import Words, preferred
+from gateway.api.language import Words, preferred, words
 from gateway.api.problems import ProblemError
 
 log = logging.getLogger("guantong.serve")
@@ -214,7 +214,7 @@ class Guard:
             raise ProblemError(
                 "keys-unreadable",
                 Words("Nobody can be let in until it can.", "在恢复之前拒绝所有访问。"),
-                fix=Words(error.fix, error.fix),
+                fix=words(error.fix),
             ) from error
         if key is not None:
             return True

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from gateway import __version__
 from gateway.api import guard, shapes
+from gateway.api.clocks import FIX
 from gateway.api.context import Api, answer, language_of
 from gateway.api.guard import READER
 from gateway.api.language import Language, Words
@@ -22,6 +23,7 @@ from gateway.api.parameters import OneQuery
 from gateway.api.stream import Streams
 from gateway.bus.client import Bus
 from gateway.metrics import bus_metrics, process_metrics
+from schemas.bilingual import spoken
 
 Status = Literal["ready", "degraded", "not_ready"]
 _OLD = 60.0
@@ -33,10 +35,11 @@ def routes(api: Api, bus: Bus, registry: CollectorRegistry) -> APIRouter:
 
     def looked(language: Language) -> shapes.Health:
         components = {
-            "store": _store(api),
+            "store": _store(api, language),
             "bus": _bus(bus, language),
             "commits": _commits(api, language),
             "collectors": _collectors(api, language),
+            "clock": _clock(api, language),
         }
         status: Status = "ready"
         if any(part.state != "ok" for part in components.values()):
@@ -83,9 +86,17 @@ def routes(api: Api, bus: Bus, registry: CollectorRegistry) -> APIRouter:
     return router
 
 
-def _store(api: Api) -> shapes.Component:
+def _store(api: Api, language: Language) -> shapes.Component:
     health = api.live.health
-    return shapes.Component(health.state, health.reason, health.fix)
+    return shapes.Component(health.state, spoken(health.reason, language), spoken(health.fix, language))
+
+
+def _clock(api: Api, language: Language) -> shapes.Component:
+    """Readings of a gateway whose clock is behind are flagged and stored; what is wrong is their time."""
+    reasons = api.clocks.reasons()
+    if reasons is None:
+        return shapes.Component("ok")
+    return shapes.Component("degraded", reasons.get(language), FIX.get(language))
 
 
 def _bus(bus: Bus, language: Language) -> shapes.Component:
@@ -96,7 +107,9 @@ def _bus(bus: Bus, language: Language) -> shapes.Component:
     behind = Words(
         "Until then latest values follow the store within five seconds.", "在此期间，最新值每 5 秒从存储更新。"
     )
-    return shapes.Component(health.state, health.reason, f"{fix.get(language)} {behind.get(language)}".strip())
+    return shapes.Component(
+        health.state, spoken(health.reason, language), f"{fix.get(language)} {behind.get(language)}".strip()
+    )
 
 
 def _commits(api: Api, language: Language) -> shapes.Component:

@@ -19,6 +19,7 @@ from typing import Literal
 
 import msgspec
 
+from schemas.bilingual import Bilingual, chinese
 from schemas.times import to_rfc3339
 
 Role = Literal["viewer", "operator", "engineer", "admin"]
@@ -77,12 +78,27 @@ class KeyFile:
         Raises KeyFileError; ValueError for a name or a role that is not possible.
         """
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a name for a key: 1 to 64 letters, digits, blanks, . _ - @")
+            raise ValueError(
+                Bilingual(
+                    f"{name!r} is not a name for a key: 1 to 64 letters, digits, blanks, . _ - @",
+                    f"{name!r} 不能作为密钥名称：1 至 64 个字母、数字、空格、. _ - @",
+                )
+            )
         if role not in ROLES:
-            raise ValueError(f"{role!r} is not a role: expected one of {', '.join(ROLES)}")
+            raise ValueError(
+                Bilingual(
+                    f"{role!r} is not a role: expected one of {', '.join(ROLES)}",
+                    f"{role!r} 不是角色：应为 {', '.join(ROLES)} 之一",
+                )
+            )
         keys = _load(self.path)
         if any(key.name == name for key in keys):
-            raise ValueError(f"there is a key named {name!r} already: revoke it first, or choose another name")
+            raise ValueError(
+                Bilingual(
+                    f"there is a key named {name!r} already: revoke it first, or choose another name",
+                    f"已有名为 {name!r} 的密钥：请先作废，或换一个名称",
+                )
+            )
         ident = secrets.token_hex(4)
         while any(key.id == ident for key in keys):
             ident = secrets.token_hex(4)
@@ -149,8 +165,11 @@ def _hash(secret: str) -> str:
 
 def _unreadable(path: Path, why: str) -> KeyFileError:
     return KeyFileError(
-        f"{path}: {why}",
-        fix="Mend the file or its permissions, or move it away and make new keys: guantong key add NAME.",
+        Bilingual(f"{path}: {why}", f"{path}：{chinese(why)}"),
+        fix=Bilingual(
+            "Mend the file or its permissions, or move it away and make new keys: guantong key add NAME.",
+            "请修复该文件或其权限，或移开后重新生成密钥：guantong key add NAME。",
+        ),
     )
 
 
@@ -164,7 +183,13 @@ def _load(path: Path) -> list[Key]:
     try:
         return msgspec.json.decode(content, type=_File).keys
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _unreadable(path, f"found {error}, expected the keys as `guantong key add` writes them") from error
+        raise _unreadable(
+            path,
+            Bilingual(
+                f"found {error}, expected the keys as `guantong key add` writes them",
+                f"发现 {error}，应为 `guantong key add` 写出的密钥",
+            ),
+        ) from error
 
 
 def _save(path: Path, keys: list[Key]) -> None:
@@ -180,4 +205,7 @@ def _save(path: Path, keys: list[Key]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise KeyFileError(f"{path}: {error}", fix="Give this user the right to write there.") from error
+        raise KeyFileError(
+            Bilingual(f"{path}: {error}", f"无法写入 {path}：{error}"),
+            fix=Bilingual("Give this user the right to write there.", "请授予该用户写入权限。"),
+        ) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from schemas.bilingual import Bilingual, chinese, of_error, spoken
+
 Language = Literal["en", "zh"]
 
 
@@ -15,8 +17,8 @@ class Words(NamedTuple):
     zh: str
 
     def get(self, language: Language) -> str:
-        """The text in `language`; where that is empty, the other one."""
-        return (self.zh or self.en) if language == "zh" else (self.en or self.zh)
+        """The text in `language`; where that is empty, the other one. A half may itself be a `schemas.bilingual.Bilingual`."""
+        return spoken((self.zh or self.en) if language == "zh" else (self.en or self.zh), language)
 
 
 @lru_cache(maxsize=256)
@@ -42,6 +44,12 @@ def _weight(parameters: str) -> float:
         return min(max(float(value), 0.0), 1.0)
     except ValueError:
         return 0.0
+
+
+def words(text: str | BaseException) -> Words:
+    """A text of ours, or what an exception says, in both languages."""
+    said: str | Bilingual = text if isinstance(text, str) else of_error(text)
+    return Words(str(said), chinese(said))
 
 
 NO_WORDS = Words("", "")

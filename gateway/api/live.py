@@ -26,6 +26,7 @@ from gateway.api.shapes import DeviceState
 from gateway.bus.topics import Topics
 from gateway.ledger.steps import StoreError, StoreWeatherError
 from gateway.store.records import AssetRecord, DeviceRecord, SignalRecord, Snapshot, StreamRecord
+from schemas.bilingual import of_error
 from schemas.wire import Committed, Done, Flag, Link, Row, State
 
 log = logging.getLogger("guantong.serve")
@@ -214,7 +215,9 @@ class Live:
                 await self._work()
                 await self._look()
             except StoreError as error:
-                self._become("recovering" if isinstance(error, StoreWeatherError) else "failed", str(error), error.fix)
+                self._become(
+                    "recovering" if isinstance(error, StoreWeatherError) else "failed", of_error(error), error.fix
+                )
                 pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
             self._watch()
             if self._load_wanted:

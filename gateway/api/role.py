@@ -129,12 +129,13 @@ class Serve:
             asyncio.create_task(part, name=name)
             for name, part in (
                 ("server", server.serve([listener])), ("live", self.live.run()), ("bus", self.bus.run()),
+                ("clocks", self.api.clocks.run()),
                 ("started", self._announce(server)),
             )
         ]  # fmt: skip
         try:
-            # none of the first three ends by itself unless something is wrong
-            done, _ = await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
+            # none of the first four ends by itself unless something is wrong
+            done, _ = await asyncio.wait(tasks[:4], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:

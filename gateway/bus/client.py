@@ -23,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from schemas.bilingual import Bilingual, of_error
 from schemas.wire import MAX_MESSAGE, State
 
 log = logging.getLogger("guantong.bus")
@@ -190,7 +191,7 @@ class Bus:
                     session = await self._open()
                 except _ConnectError as error:
                     self.health = Health(
-                        "failed" if error.auth else "recovering", str(error), error.fix_en, error.fix_zh
+                        "failed" if error.auth else "recovering", of_error(error), error.fix_en, error.fix_zh
                     )
                     if told != str(error):
                         told = str(error)
@@ -312,7 +313,7 @@ class Bus:
             call(self._subscribed, session, mid, reasons)
 
         def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
-            call(self._lost, session, f"connection lost: {reason}")
+            call(self._lost, session, Bilingual(f"connection lost: {reason}", f"连接中断：{reason}"))
 
         def on_message(_c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
             session.inbox.append((message.topic, bytes(message.payload)))
@@ -341,7 +342,10 @@ class Bus:
         if largest is not None and largest < MAX_MESSAGE + 512:
             session.connected.set_exception(
                 _ConnectError(
-                    f"the broker takes packets of {largest} bytes at most; the ledger needs {MAX_MESSAGE + 512}",
+                    Bilingual(
+                        f"the broker takes packets of {largest} bytes at most; the ledger needs {MAX_MESSAGE + 512}",
+                        f"代理的报文上限为 {largest} 字节；账本需要 {MAX_MESSAGE + 512}",
+                    ),
                     f"Set the broker's largest packet to {4 * MAX_MESSAGE} (Mosquitto: max_packet_size).",
                     f"请把代理的最大报文设为 {4 * MAX_MESSAGE}（Mosquitto：max_packet_size）。",
                     auth=True,
@@ -364,7 +368,7 @@ class Bus:
         if any(reason.is_failure for reason in reasons):
             session.connected.set_exception(
                 _ConnectError(
-                    f"the broker refuses the subscription to {topic_filter}",
+                    Bilingual(f"the broker refuses the subscription to {topic_filter}", f"代理拒绝订阅 {topic_filter}"),
                     f"Allow this user to read {topic_filter} in the broker's ACL.",
                     f"请在代理的 ACL 中允许该用户订阅 {topic_filter}。",
                     auth=True,
@@ -390,7 +394,7 @@ class Bus:
                 log.warning("bus %s:%s refuses a message: %s", self.options.host, self.options.port, reason)
                 self.health = Health(
                     "degraded",
-                    f"the broker refuses messages: {reason}",
+                    Bilingual(f"the broker refuses messages: {reason}", f"代理拒绝消息：{reason}"),
                     "Allow this user to write below the root topic in the broker's ACL.",
                     "请在代理的 ACL 中允许该用户向根主题下发布。",
                 )
@@ -411,20 +415,20 @@ def _refused(reason: str) -> _ConnectError:
     lower = reason.lower()
     if "authorized" in lower or "authorised" in lower or "user name" in lower or "password" in lower:
         return _ConnectError(
-            f"the broker refuses this user: {reason}",
+            Bilingual(f"the broker refuses this user: {reason}", f"代理拒绝该用户：{reason}"),
             "Check bus.username and bus.password.",
             "请检查 bus.username 与 bus.password。",
             auth=True,
         )
     if "protocol version" in lower:
         return _ConnectError(
-            f"the broker does not speak this version of MQTT: {reason}",
+            Bilingual(f"the broker does not speak this version of MQTT: {reason}", f"代理不支持该 MQTT 版本：{reason}"),
             "Write bus.protocol: 3.1.1.",
             "请写 bus.protocol: 3.1.1。",
             auth=True,
         )
     return _ConnectError(
-        f"the broker ended the connection: {reason}",
+        Bilingual(f"the broker ended the connection: {reason}", f"代理结束了连接：{reason}"),
         "See the broker's log; with MQTT 5 towards an old broker write bus.protocol: 3.1.1.",
         "请查看代理日志；若代理较旧，请写 bus.protocol: 3.1.1。",
     )
@@ -434,17 +438,19 @@ def _explain(error: Exception, options: BusOptions) -> _ConnectError:
     where = f"{options.host}:{options.port}"
     if isinstance(error, ssl.SSLError):
         return _ConnectError(
-            f"TLS with {where} fails: {error}",
+            Bilingual(f"TLS with {where} fails: {error}", f"与 {where} 的 TLS 连接失败：{error}"),
             "Check bus.tls.ca and that the certificate names this host; is it the TLS port?",
             "请检查 bus.tls.ca 以及证书中的主机名；端口是否为 TLS 端口？",
             auth=isinstance(error, ssl.SSLCertVerificationError),
         )
     if isinstance(error, ConnectionRefusedError):
         return _ConnectError(
-            f"nothing listens on {where}",
+            Bilingual(f"nothing listens on {where}", f"{where} 没有服务监听"),
             "Start the broker, or mend bus.host and bus.port.",
             "请启动 MQTT 代理，或检查 bus.host 与 bus.port。",
         )
     return _ConnectError(
-        f"{where} cannot be reached: {error}", "Check the network and bus.host.", "请检查网络与 bus.host。"
+        Bilingual(f"{where} cannot be reached: {error}", f"无法访问 {where}：{error}"),
+        "Check the network and bus.host.",
+        "请检查网络与 bus.host。",
     )

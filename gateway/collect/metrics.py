@@ -9,12 +9,16 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.collect.items import DeviceStatus
 from gateway.config.models import MetricsSettings
-from gateway.diagnosis.box_clock import BoxClock, ClockWatch
+from gateway.diagnosis.box_clock import FIX_EN, FIX_ZH, BoxClock, ClockWatch
 from gateway.diagnosis.faults import Faults
 from gateway.diagnosis.frame_server import FrameServer
-from gateway.metrics import bus_metrics, process_metrics, served
+from gateway.metrics import bus_metrics, bus_part, process_metrics, served
+from gateway.role_health import Device, Look, Part
 from gateway.tasks import together
+from schemas.bilingual import Bilingual
+from schemas.times import to_rfc3339
 
 if TYPE_CHECKING:
     from gateway.collect.role import Collect
@@ -120,9 +124,60 @@ class Measured:
             Faults(collect.config.data_dir, lambda: collect.hosts, collect.thread.submit).status
         )
 
+    def _look(self) -> Look:
+        """How collect is, for /health: it is ready while the outbox takes what the devices say."""
+        health = self._collect.recorder.health
+        bad = [s for host in self._collect.hosts for s in host.statuses() if s.state != "ok"]
+        parts = {
+            "outbox": Part(health.state, health.reason, health.fix),
+            "bus": bus_part(self._collect.bus),
+            "devices": _devices(bad, len(self._collect.plan.devices)),
+            "clock": _clock(self._watch.clock),
+        }
+        devices = tuple(
+            Device(s.device, s.state, s.reason, Bilingual(s.fix_en, s.fix_zh) if s.fix_en else "", s.troubles)
+            for s in bad
+        )
+        return Look(parts, frozenset({"outbox"}), devices)
+
     async def run(self) -> None:
         """Runs all."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(CollectMetrics(self._collect, self._watch.clock))
-        async with served(registry, self._settings, self._settings.collect_port, "collect"):
+        async with served(registry, self._settings, self._settings.collect_port, "collect", self._look):
             await together(self._collect.run(), self._watch.run(), self._frames.run())
+
+
+def _devices(bad: list[DeviceStatus], all_devices: int) -> Part:
+    if not bad:
+        return Part()
+    names = ", ".join(status.device for status in bad[:5]) + (", …" if len(bad) > 5 else "")
+    return Part(
+        "degraded",
+        Bilingual(
+            f"{len(bad)} of {all_devices} devices are not well: {names}",
+            f"{all_devices} 个设备中 {len(bad)} 个异常：{names}",
+        ),
+        Bilingual(
+            "See `devices` below, each with its reason and fix.", "见下方 devices，其中有各设备的原因与处理办法。"
+        ),
+    )
+
+
+def _clock(clock: BoxClock) -> Part:
+    """`clock_behind` is the state of a start whose clock is behind the last time that was stored."""
+    behind = clock.behind
+    if behind:
+        last = to_rfc3339(clock.last)
+        reason = Bilingual(
+            f"clock_behind: the clock is {behind:.0f} s behind the last time stored, {last}",
+            f"clock_behind：时钟比已存储的最后时间 {last} 慢 {behind:.0f} 秒",
+        )
+    elif clock.unsynced:
+        reason = Bilingual(
+            "unsynced: the clock is not synchronised; readings stamped by it are flagged",
+            "unsynced：时钟未同步；由其标记时间的读数带有标志",
+        )
+    else:
+        return Part()
+    return Part("degraded", reason, Bilingual(FIX_EN, FIX_ZH))

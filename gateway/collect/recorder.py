@@ -21,6 +21,7 @@ import msgspec
 from gateway.collect.items import Events, Gaps, Item, Readings
 from gateway.ledger.bodies import OVERHEAD
 from gateway.ledger.outbox import Outbox, OutboxFullError
+from schemas.bilingual import Bilingual, of_error
 from schemas.wire import MAX_MESSAGE, Batch, Birth, Cause, Done, Extra, Gap, Kind, Link, Progress, State
 
 log = logging.getLogger("guantong.outbox")
@@ -300,10 +301,18 @@ class Recorder:
             # numbers were given: the bodies are pending in the outbox and go with its next commit
             self._callbacks = callbacks + self._callbacks
             full = isinstance(error, OutboxFullError)
-            reason = str(error) if full else f"{self.outbox.path}: {error}"
+            reason = (
+                of_error(error)
+                if full
+                else Bilingual(f"{self.outbox.path}: {error}", f"发件箱 {self.outbox.path}：{error}")
+            )
             if self.health.reason != reason:
                 log.error("the outbox cannot be written: %s", reason)
-            fix = error.fix if isinstance(error, OutboxFullError) else "Check the disk and the permissions of data_dir."
+            fix = (
+                error.fix
+                if isinstance(error, OutboxFullError)
+                else Bilingual("Check the disk and the permissions of data_dir.", "请检查磁盘与 data_dir 的权限。")
+            )
             self.health = Health("failed", reason, fix)
             self._room.clear()
             self._dirty.set()
@@ -344,8 +353,14 @@ class Recorder:
             log.warning("the outbox has %d bytes, its budget is %d: policy %s", size, self._budget, self._policy)
         self.health = Health(
             "degraded",
-            f"the outbox's budget of {self._budget} bytes is spent; policy {self._policy}",
-            "Bring back the bus and the store; or raise outbox.budget if the disk has room.",
+            Bilingual(
+                f"the outbox's budget of {self._budget} bytes is spent; policy {self._policy}",
+                f"发件箱的 {self._budget} 字节额度已用完；策略 {self._policy}",
+            ),
+            Bilingual(
+                "Bring back the bus and the store; or raise outbox.budget if the disk has room.",
+                "请恢复总线与存储；若磁盘有余量，可调大 outbox.budget。",
+            ),
         )
         match self._policy:
             case "oldest":

@@ -31,6 +31,10 @@ _TICK: Final = 1.0
 _TOLERANCE: Final = 1_000_000
 """Microseconds that the clock may be behind without a word: a slew is no jump."""
 
+BEHIND: Final = "clock_behind"
+CAUGHT_UP: Final = "clock_caught_up"
+"""Types of the events that tell of it."""
+
 FIX_EN: Final = (
     "Set the clock (guantong doctor shows how): install chrony, and replace the battery of the hardware clock."
 )
@@ -149,16 +153,16 @@ class ClockWatch:
         behind = self.clock.behind
         if self._began_behind:
             self._began_behind = False
-            self._event("clock_behind", behind)
+            self._event(BEHIND, behind)
         elif behind > 0 and not self._was_behind:
-            self._event("clock_behind", behind)
+            self._event(BEHIND, behind)
         elif self._was_behind and not behind:
-            self._event("clock_caught_up", 0.0)
+            self._event(CAUGHT_UP, 0.0)
         self._was_behind = behind > 0
 
     def _event(self, kind: str, behind: float) -> None:
         last = to_rfc3339(self.clock.last)
-        if kind == "clock_behind":
+        if kind == BEHIND:
             severity = 700
             zh = f"网关时钟比已存储的最后时间 {last} 慢 {behind:.0f} 秒。{FIX_ZH}"
             en = f"The gateway's clock is {behind:.0f} s behind the last time stored, {last}. {FIX_EN}"

@@ -19,6 +19,7 @@ import msgspec
 
 from adapters.frames import Direction, FrameLog, Wire
 from gateway.platform import POSIX
+from schemas.bilingual import Bilingual
 
 if TYPE_CHECKING:
     from gateway.collect.link import LinkHost
@@ -100,7 +101,7 @@ class FrameServer:
 
     async def _listen(self) -> asyncio.Server:
         if not POSIX:
-            raise OSError("this system has no sockets in the file system")
+            raise OSError(Bilingual("this system has no sockets in the file system", "本系统不支持文件系统套接字"))
         self._path.unlink(missing_ok=True)  # of a collector that was killed; the outbox's lock says that none runs
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -148,7 +149,9 @@ class FrameClient:
 
     def __init__(self, data_dir: Path, within: float = 10.0) -> None:
         if not POSIX:
-            raise NoFramesError("this system has no sockets in the file system")
+            raise NoFramesError(
+                Bilingual("this system has no sockets in the file system", "本系统不支持文件系统套接字")
+            )
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(within)
         try:
@@ -156,7 +159,12 @@ class FrameClient:
                 self._socket.connect(address)
         except OSError as error:
             self._socket.close()
-            raise NoFramesError(f"{data_dir / NAME}: {error.strerror or error}") from error
+            raise NoFramesError(
+                Bilingual(
+                    f"{data_dir / NAME}: {error.strerror or error}",
+                    f"无法连接 {data_dir / NAME}：{error.strerror or error}",
+                )
+            ) from error
         self._file = self._socket.makefile("rb")
 
     def ask(self, question: Question) -> Answer:
@@ -166,7 +174,7 @@ class FrameClient:
             line = self._file.readline(_LINE)
             return msgspec.json.decode(line, type=Answer)
         except (OSError, msgspec.MsgspecError) as error:
-            raise NoFramesError(f"the collector ended: {error}") from error
+            raise NoFramesError(Bilingual(f"the collector ended: {error}", f"采集进程已结束：{error}")) from error
 
     def close(self) -> None:
         """Ends it."""

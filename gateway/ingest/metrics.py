@@ -11,7 +11,8 @@ from prometheus_client.registry import Collector
 
 from gateway.config.models import MetricsSettings
 from gateway.ingest.role import Ingest
-from gateway.metrics import bus_metrics, process_metrics, served
+from gateway.metrics import bus_metrics, bus_part, process_metrics, served
+from gateway.role_health import Look, Part
 from gateway.tasks import together
 
 log = logging.getLogger("guantong.ingest")
@@ -67,9 +68,15 @@ class Measured:
     def __init__(self, ingest: Ingest, settings: MetricsSettings) -> None:
         self._ingest, self._settings = ingest, settings
 
+    def _look(self) -> Look:
+        """How ingest is, for /health: it is ready while it writes, or stands by for another one that does."""
+        health = self._ingest.health
+        parts = {"store": Part(health.state, health.reason, health.fix), "bus": bus_part(self._ingest.bus)}
+        return Look(parts, frozenset({"store"}))
+
     async def run(self) -> None:
         """Runs all three."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(IngestMetrics(self._ingest))
-        async with served(registry, self._settings, self._settings.ingest_port, "ingest"):
+        async with served(registry, self._settings, self._settings.ingest_port, "ingest", self._look):
             await together(self._ingest.run(), self._ingest.bus.run())

@@ -24,6 +24,7 @@ from gateway.bus.client import Bus
 from gateway.bus.topics import Topics
 from gateway.ledger.receiver import Receiver
 from gateway.ledger.steps import Applied, LeaseLostError, Step, StoreFailedError, StoreWeatherError, WatermarkError
+from schemas.bilingual import Bilingual, of_error
 from schemas.wire import VERSION, Confirmed, Hello, Mark, Replay, State, SyncAnswer, SyncRequest
 
 log = logging.getLogger("guantong.ingest")
@@ -173,9 +174,9 @@ class Ingest:
                     await self._lead()
                 except (StoreWeatherError, StoreFailedError) as error:
                     weather = isinstance(error, StoreWeatherError)
-                    self._become("recovering" if weather else "failed", str(error), error.fix)
+                    self._become("recovering" if weather else "failed", of_error(error), error.fix)
                 except LeaseLostError as error:
-                    self._become("recovering", str(error), error.fix)
+                    self._become("recovering", of_error(error), error.fix)
                 self._stand_down()
                 await asyncio.sleep(
                     random.uniform(0.5, 1.0) * (LONGEST_PAUSE if self.health.state == "failed" else 1.0)
@@ -208,8 +209,14 @@ class Ingest:
         while not await self._in_thread(store.acquire, self._holder, LEASE_TTL):
             self._become(
                 "degraded",
-                f"another ingest holds the lease of store {store.store_id}",
-                "This one stands by. Stop it if it is not meant as a reserve.",
+                Bilingual(
+                    f"another ingest holds the lease of store {store.store_id}",
+                    f"存储 {store.store_id} 的租约由另一个 ingest 持有",
+                ),
+                Bilingual(
+                    "This one stands by. Stop it if it is not meant as a reserve.",
+                    "本进程待命。若不打算作为备用，请停止它。",
+                ),
             )
             await asyncio.sleep(LEASE_TTL / 4)
         self._leased = True
@@ -236,8 +243,14 @@ class Ingest:
                     self._greet(name, f"ingest too old: it reads version {self._supports} of the ledger")
                     self._become(
                         "degraded",
-                        f"gateway {name} writes version {gateway.receiver.too_new} of the ledger, this ingest reads {self._supports}",
-                        "Upgrade ingest; the collector keeps everything until then.",
+                        Bilingual(
+                            f"gateway {name} writes version {gateway.receiver.too_new} of the ledger, this ingest reads {self._supports}",
+                            f"网关 {name} 写的账本版本为 {gateway.receiver.too_new}，本 ingest 只能读 {self._supports}",
+                        ),
+                        Bilingual(
+                            "Upgrade ingest; the collector keeps everything until then.",
+                            "请升级 ingest；在此之前采集端保留全部数据。",
+                        ),
                     )
             if self._monotonic() - renewed > LEASE_TTL / 4:
                 await self._in_thread(store.renew)
@@ -304,7 +317,7 @@ class Ingest:
                 return None
             except StoreWeatherError as error:
                 self.numbers.retries += 1
-                self._become("recovering", str(error), error.fix)
+                self._become("recovering", of_error(error), error.fix)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:

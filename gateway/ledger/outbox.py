@@ -21,6 +21,7 @@ from typing import Literal
 import msgspec
 
 from gateway.ledger.bodies import OVERHEAD, PoisonError, decode_body, gaps_of_batch, merge_gaps
+from schemas.bilingual import Bilingual
 from schemas.wire import MAX_MESSAGE, VERSION, ZERO_HASH, Batch, Closed, Envelope, Gap, Kind, Tombstone, chain_hash
 
 _SCHEMA = """
@@ -98,19 +99,26 @@ class Outbox:
             self._db.close()
             if _is_full(error):
                 raise OutboxFullError(
-                    f"{path}: no space left on the disk", "Free space on the disk of data_dir."
+                    Bilingual(f"{path}: no space left on the disk", f"{path}：磁盘空间不足"),
+                    Bilingual("Free space on the disk of data_dir.", "请清理 data_dir 所在磁盘。"),
                 ) from error
             raise OutboxError(
-                f"{path} is not a readable outbox: {error}",
-                f"Move {path} aside and start again; what it held and the store had not confirmed is a recorded gap.",
+                Bilingual(f"{path} is not a readable outbox: {error}", f"{path} 不是可读取的发件箱：{error}"),
+                Bilingual(
+                    f"Move {path} aside and start again; what it held and the store had not confirmed is a recorded gap.",
+                    f"请将 {path} 移开后重新启动；其中尚未被存储确认的内容会记为缺口。",
+                ),
             ) from error
         if found is None:
             self._set_meta("format", _FORMAT)
         elif found != _FORMAT:
             self._db.close()
             raise OutboxError(
-                f"{path} has format {found}; this version reads {_FORMAT}",
-                "Start the newer version of the gateway again.",
+                Bilingual(
+                    f"{path} has format {found}; this version reads {_FORMAT}",
+                    f"{path} 的格式为 {found}；本版本可读 {_FORMAT}",
+                ),
+                Bilingual("Start the newer version of the gateway again.", "请重新使用较新版本的网关。"),
             )
         self._streams: dict[str, Stream] = {}
         for row in self._db.execute("SELECT pos, id, low, high, hash, confirmed FROM stream ORDER BY pos"):
@@ -197,8 +205,11 @@ class Outbox:
                 self._rollback()
                 if _is_full(error):
                     raise OutboxFullError(
-                        f"{self.path}: no space left on the disk",
-                        "Free space on the disk of data_dir, or set outbox.budget.",
+                        Bilingual(f"{self.path}: no space left on the disk", f"{self.path}：磁盘空间不足"),
+                        Bilingual(
+                            "Free space on the disk of data_dir, or set outbox.budget.",
+                            "请清理 data_dir 所在磁盘，或设置 outbox.budget。",
+                        ),
                     ) from error
                 raise
             current.high, current.hash = high, end

@@ -98,6 +98,7 @@ SCRIPT_TEXTS: Final[dict[str, Words]] = {
     "part_bus": Words("Bus", "消息总线"),
     "part_commits": Words("Storing", "入库"),
     "part_collectors": Words("Collectors", "采集"),
+    "part_clock": Words("Clock of the gateway", "网关时钟"),
     "stream_ok": Words("live", "实时"),
     "stream_lost": Words("not live: connecting again", "实时连接中断，正在重连"),
     "stream_wait": Words("connecting", "正在连接"),

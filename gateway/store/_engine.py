@@ -15,8 +15,11 @@ import sqlalchemy as sa
 from gateway.config.models import Secret, StoreSettings
 from gateway.ledger.steps import StoreFailedError
 from gateway.store._values import dump
+from schemas.bilingual import Bilingual, chinese
 
-_EXAMPLES = "sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE"
+_EXAMPLES = Bilingual(
+    "sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE", "sqlite:///PATH 或 postgresql://USER@HOST:PORT/DATABASE"
+)
 _OFF = ("0", "no", "off", "false")
 
 
@@ -45,7 +48,11 @@ def _secret(secret: Secret) -> str:
         value = os.environ.get(secret.env)
         if value is None:
             raise StoreFailedError(
-                f"store.password: the environment variable {secret.env} is not set", fix=f"Set {secret.env}."
+                Bilingual(
+                    f"store.password: the environment variable {secret.env} is not set",
+                    f"store.password：环境变量 {secret.env} 未设置",
+                ),
+                fix=Bilingual(f"Set {secret.env}.", f"请设置 {secret.env}。"),
             )
         return value
     assert secret.file is not None  # Secret has one of the two
@@ -53,7 +60,11 @@ def _secret(secret: Secret) -> str:
         return secret.file.read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError) as error:
         raise StoreFailedError(
-            f"store.password: {secret.file} gives no first line: {error}", fix="Write the password into that file."
+            Bilingual(
+                f"store.password: {secret.file} gives no first line: {error}",
+                f"store.password：无法读取 {secret.file} 的首行：{error}",
+            ),
+            fix=Bilingual("Write the password into that file.", "请将密码写入该文件。"),
         ) from error
 
 
@@ -68,13 +79,28 @@ def place_of(settings: StoreSettings, data_dir: Path) -> Place:
         url = sa.make_url(settings.url)
         name = url.get_backend_name()
     except (sa.exc.ArgumentError, ValueError) as error:
-        raise StoreFailedError(f"store.url: {error}; expected {_EXAMPLES}", fix="Correct store.url.") from error
+        raise StoreFailedError(
+            Bilingual(f"store.url: {error}; expected {_EXAMPLES}", f"store.url：{error}；应为 {chinese(_EXAMPLES)}"),
+            fix=Bilingual("Correct store.url.", "请更正 store.url。"),
+        ) from error
     if name == "sqlite":
         if not url.database or url.database == ":memory:":
-            raise StoreFailedError("store.url: sqlite needs a file; expected sqlite:///PATH", fix="Name a file.")
+            raise StoreFailedError(
+                Bilingual(
+                    "store.url: sqlite needs a file; expected sqlite:///PATH",
+                    "store.url：sqlite 需要文件；应为 sqlite:///PATH",
+                ),
+                fix=Bilingual("Name a file.", "请写明文件。"),
+            )
         return Place(sa.URL.create("sqlite", database=str(data_dir / url.database)))
     if name not in ("postgresql", "postgres"):
-        raise StoreFailedError(f"store.url: found {name}://, expected {_EXAMPLES}", fix="Correct store.url.")
+        raise StoreFailedError(
+            Bilingual(
+                f"store.url: found {name}://, expected {_EXAMPLES}",
+                f"store.url：发现 {name}://，应为 {chinese(_EXAMPLES)}",
+            ),
+            fix=Bilingual("Correct store.url.", "请更正 store.url。"),
+        )
     query: Mapping[str, Any] = url.query
     if settings.password is not None:
         url = url.set(password=_secret(settings.password))

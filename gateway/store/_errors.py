@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from gateway.ledger.steps import StoreError, StoreFailedError, StoreWeatherError
+from schemas.bilingual import Bilingual
 
 Sort = Literal["data", "weather", "failed"]
 
@@ -71,12 +72,18 @@ def translate(error: BaseException, place: str) -> StoreError | DataError:
             return DataError(text)
         case "weather":
             return StoreWeatherError(
-                f"store {place}: {text}",
-                fix="Start the database, or free what it lacks (disk, connections, lock); it is tried again by itself.",
+                Bilingual(f"store {place}: {text}", f"存储 {place}：{text}"),
+                fix=Bilingual(
+                    "Start the database, or free what it lacks (disk, connections, lock); it is tried again by itself.",
+                    "请启动数据库，或释放其所缺资源（磁盘、连接、锁）；会自动重试。",
+                ),
             )
     return StoreFailedError(
-        f"store {place}: {type(cause).__name__}: {text}",
-        fix="Read the database's log; if the schema was changed by hand, undo that. Nothing was confirmed, nothing is lost.",
+        Bilingual(f"store {place}: {type(cause).__name__}: {text}", f"存储 {place}：{type(cause).__name__}: {text}"),
+        fix=Bilingual(
+            "Read the database's log; if the schema was changed by hand, undo that. Nothing was confirmed, nothing is lost.",
+            "请查看数据库日志；若曾手工改过表结构，请改回。未确认任何数据，也没有丢失。",
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from gateway.ledger.steps import StoreFailedError, StoreWeatherError
 from gateway.store import tables as t
 from gateway.store._engine import now
 from gateway.store._timescale import create_extension, make_hypertable
+from schemas.bilingual import Bilingual
 
 HEAD = "0001"
 """The newest revision in `migrations/versions`."""
@@ -32,13 +33,24 @@ def check_version(found: str | None, place: str) -> None:
     """Raise StoreWeatherError when ingest has yet to create the schema, StoreFailedError when it is newer than this code."""
     if found is None or (found in _KNOWN and found != HEAD):
         raise StoreWeatherError(
-            f"store {place}: the schema is {found or 'not there yet'}, expected {HEAD}",
-            fix="Start ingest once: it creates and upgrades the schema.",
+            Bilingual(
+                f"store {place}: the schema is {found or 'not there yet'}, expected {HEAD}",
+                f"存储 {place}：表结构为 {found or '（尚未建立）'}，应为 {HEAD}",
+            ),
+            fix=Bilingual(
+                "Start ingest once: it creates and upgrades the schema.", "请先启动一次 ingest：由它建立并升级表结构。"
+            ),
         )
     if found != HEAD:
         raise StoreFailedError(
-            f"store {place}: the schema has revision {found}, this version knows up to {HEAD}",
-            fix="Install the version of Guantong that made this store, or a newer one.",
+            Bilingual(
+                f"store {place}: the schema has revision {found}, this version knows up to {HEAD}",
+                f"存储 {place}：表结构版本为 {found}，本版本最高支持 {HEAD}",
+            ),
+            fix=Bilingual(
+                "Install the version of Guantong that made this store, or a newer one.",
+                "请安装建立该存储的贯通版本或更新版本。",
+            ),
         )
 
 

@@ -21,6 +21,7 @@ from gateway.store._sql import text
 from gateway.store._state import Readings, State
 from gateway.store._states import store_link, store_progress
 from gateway.store._values import FLAG_MASK
+from schemas.bilingual import Bilingual
 from schemas.wire import (
     ZERO_HASH,
     Batch,
@@ -112,16 +113,25 @@ class Transaction:
             watermark = 0 if known is None else known.watermark
             if known is not None and known.gateway != step.gateway:
                 raise StoreFailedError(
-                    f"stream {step.stream} belongs to gateway {known.gateway}, gateway {step.gateway} sent it",
-                    fix="Give each gateway an id of its own (gateway.id), and never copy an outbox.",
+                    Bilingual(
+                        f"stream {step.stream} belongs to gateway {known.gateway}, gateway {step.gateway} sent it",
+                        f"流 {step.stream} 属于网关 {known.gateway}，却由网关 {step.gateway} 发送",
+                    ),
+                    fix=Bilingual(
+                        "Give each gateway an id of its own (gateway.id), and never copy an outbox.",
+                        "请为每个网关设置各自的 gateway.id，且不要复制 outbox。",
+                    ),
                 )
             self._start[step.stream] = (watermark, step.at)
             if known is None:
                 self._open_gaps(step, Cause.COLLECTOR_DOWN)
         if step.first != watermark + 1 or step.last < step.first:
             raise WatermarkError(
-                f"stream {step.stream}: the store is at {watermark}, the step goes from {step.first} to {step.last}",
-                fix="Ask the store for its marks again.",
+                Bilingual(
+                    f"stream {step.stream}: the store is at {watermark}, the step goes from {step.first} to {step.last}",
+                    f"流 {step.stream}：存储水位为 {watermark}，本步为 {step.first} 至 {step.last}",
+                ),
+                fix=Bilingual("Ask the store for its marks again.", "请重新向存储查询水位。"),
             )
         self._end[step.stream] = step
 
@@ -143,8 +153,11 @@ class Transaction:
             )
             if moved.rowcount != 1:
                 raise WatermarkError(
-                    f"stream {stream}: the store is no longer at {watermark}",
-                    fix="Ask the store for its marks again.",
+                    Bilingual(
+                        f"stream {stream}: the store is no longer at {watermark}",
+                        f"流 {stream}：存储水位已不是 {watermark}",
+                    ),
+                    fix=Bilingual("Ask the store for its marks again.", "请重新向存储查询水位。"),
                 )
 
     # ----------------------------------------------------------------------------------------------------- bodies

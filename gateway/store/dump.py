@@ -20,11 +20,14 @@ import psycopg
 from gateway.config.models import StoreSettings
 from gateway.ledger.steps import StoreFailedError
 from gateway.store._engine import Place, place_of
+from schemas.bilingual import Bilingual, chinese, of_error
 
 Kind = Literal["sqlite", "postgresql"]
-_INSTALL = (
-    "Install PostgreSQL's client programs of the server's version or newer (Debian: apt install postgresql-client)."
+_INSTALL = Bilingual(
+    "Install PostgreSQL's client programs of the server's version or newer (Debian: apt install postgresql-client).",
+    "请安装与服务器版本相同或更新的 PostgreSQL 客户端程序（Debian：apt install postgresql-client）。",
 )
+_READ = Bilingual("Read what the program said.", "请查看该程序的输出。")
 
 
 class DumpError(Exception):
@@ -72,7 +75,7 @@ def check(file: Path, kind: Kind) -> None:
     if kind == "postgresql":
         listed = _run(None, "pg_restore", ["--list", str(file)])
         if "TABLE DATA" not in listed:
-            raise DumpError(f"{file.name}: holds no tables")
+            raise DumpError(Bilingual(f"{file.name}: holds no tables", f"{file.name}：其中没有数据表"))
         return
     try:
         with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as saved:
@@ -80,7 +83,10 @@ def check(file: Path, kind: Kind) -> None:
     except sqlite3.Error as error:
         raise DumpError(f"{file.name}: {error}") from error
     if told != ["ok"]:
-        raise DumpError(f"{file.name}: {'; '.join(told)}", "The store is damaged: check the disk.")
+        raise DumpError(
+            f"{file.name}: {'; '.join(told)}",
+            Bilingual("The store is damaged: check the disk.", "存储已损坏：请检查磁盘。"),
+        )
 
 
 def occupied(settings: StoreSettings, data_dir: Path) -> str:
@@ -91,7 +97,9 @@ def occupied(settings: StoreSettings, data_dir: Path) -> str:
         return str(path) if path.exists() else ""
     with _connected(place) as connection:
         row = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()").fetchone()
-    return f"{row[0]} tables in {place.text}" if row is not None and row[0] else ""
+    if row is None or not row[0]:
+        return ""
+    return Bilingual(f"{row[0]} tables in {place.text}", f"{place.text} 中的 {row[0]} 张表")
 
 
 def make(settings: StoreSettings, data_dir: Path, file: Path) -> None:
@@ -108,8 +116,14 @@ def make(settings: StoreSettings, data_dir: Path, file: Path) -> None:
         return
     if there := occupied(settings, data_dir):
         raise DumpError(
-            f"{there}: a TimescaleDB is restored into an empty database only",
-            "Create a new database (CREATE DATABASE), name it in store.url, and restore again.",
+            Bilingual(
+                f"{there}: a TimescaleDB is restored into an empty database only",
+                f"{chinese(there)}：TimescaleDB 只能恢复到空数据库",
+            ),
+            Bilingual(
+                "Create a new database (CREATE DATABASE), name it in store.url, and restore again.",
+                "请新建数据库（CREATE DATABASE），在 store.url 中写明后重新恢复。",
+            ),
         )
     with _connected(place) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
@@ -137,7 +151,9 @@ def _save_sqlite(path: Path, file: Path) -> None:
             source.backup(target)  # in one step: one moment, however much is written meanwhile
             target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
     except sqlite3.Error as error:
-        raise DumpError(f"{path}: {error}", "Check the disk and its free space.") from error
+        raise DumpError(
+            f"{path}: {error}", Bilingual("Check the disk and its free space.", "请检查磁盘及剩余空间。")
+        ) from error
 
 
 def _make_sqlite(path: Path, file: Path) -> None:
@@ -154,7 +170,9 @@ def _make_sqlite(path: Path, file: Path) -> None:
             path.with_name(path.name + beside).unlink(missing_ok=True)
         os.replace(part, path)
     except OSError as error:
-        raise DumpError(f"{path}: {error.strerror or error}", "Check the disk and the permissions.") from error
+        raise DumpError(
+            f"{path}: {error.strerror or error}", Bilingual("Check the disk and the permissions.", "请检查磁盘与权限。")
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -166,7 +184,10 @@ def _alone(path: Path) -> None:
             connection.execute("PRAGMA journal_mode=DELETE")
         except sqlite3.DatabaseError as error:
             if "locked" in str(error):
-                raise DumpError(f"{path} is in use", "Stop the gateway (all roles), then restore.") from error
+                raise DumpError(
+                    Bilingual(f"{path} is in use", f"{path} 正在使用"),
+                    Bilingual("Stop the gateway (all roles), then restore.", "请先停止网关（所有进程），再恢复。"),
+                ) from error
             # a damaged store is what a backup is for
 
 
@@ -177,7 +198,7 @@ def _place(settings: StoreSettings, data_dir: Path) -> Place:
     try:
         return place_of(settings, data_dir)
     except StoreFailedError as error:
-        raise DumpError(str(error), error.fix) from error
+        raise DumpError(of_error(error), error.fix) from error
 
 
 def _dbname(place: Place) -> str:
@@ -190,19 +211,24 @@ def _connected(place: Place) -> psycopg.Connection[tuple[int]]:
     try:
         return psycopg.connect(uri, autocommit=True, connect_timeout=10)
     except psycopg.Error as error:
-        raise DumpError(f"{place.text}: {error}", "Check store.url and that the server runs.") from error
+        raise DumpError(
+            f"{place.text}: {error}",
+            Bilingual("Check store.url and that the server runs.", "请检查 store.url 以及数据库服务是否运行。"),
+        ) from error
 
 
 def _run(place: Place | None, program: str, arguments: Sequence[str]) -> str:
     found = shutil.which(program)
     if found is None:
-        raise DumpError(f"the program {program} is not found on PATH", _INSTALL)
+        raise DumpError(
+            Bilingual(f"the program {program} is not found on PATH", f"PATH 中没有程序 {program}"), _INSTALL
+        )
     environment = dict(os.environ)
     if place is not None and place.url.password is not None:
         environment["PGPASSWORD"] = str(place.url.password)
     done = subprocess.run([found, *arguments], env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = " ".join(done.stderr.split())
-        fix = _INSTALL if "version mismatch" in said or "unsupported version" in said else "Read what the program said."
+        fix = _INSTALL if "version mismatch" in said or "unsupported version" in said else _READ
         raise DumpError(f"{program}: {said[:1000]}", fix)
     return done.stdout

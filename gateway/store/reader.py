@@ -28,6 +28,7 @@ from gateway.store._migrate import check_version, version
 from gateway.store._rollups import QUARTER, clean_to, raw_buckets, regroup, stored
 from gateway.store._values import from_json
 from gateway.store.buckets import Width, edges, span
+from schemas.bilingual import Bilingual
 from schemas.wire import Done
 
 Order = Literal["asc", "desc"]
@@ -236,6 +237,12 @@ class Reader:
         query = sa.select(t.event).where(t.event.c.no > after).order_by(t.event.c.no).limit(limit)
         return self._events(query)
 
+    def newest_events(self, types: Sequence[str], *, among: int = 10_000) -> list[r.EventRecord]:
+        """Events of these types among the last `among` that were stored, by number."""
+        newest = sa.select(sa.func.coalesce(sa.func.max(t.event.c.no), 0)).scalar_subquery()
+        query = sa.select(t.event).where(t.event.c.no > newest - among, t.event.c.type.in_(list(types)))
+        return self._events(query.order_by(t.event.c.no))
+
     def event_by_id(self, ids: Sequence[str]) -> list[r.EventRecord]:
         """The events with these ids, by number."""
         return self._events(sa.select(t.event).where(t.event.c.id.in_(list(ids))).order_by(t.event.c.no))
@@ -349,7 +356,10 @@ class Reader:
                         self._checked = True
                     yield connection
         except DataError as error:
-            raise StoreFailedError(f"store {self._place.text}: {error}", fix="Correct the query.") from error
+            raise StoreFailedError(
+                Bilingual(f"store {self._place.text}: {error}", f"存储 {self._place.text}：{error}"),
+                fix=Bilingual("Correct the query.", "请更正查询。"),
+            ) from error
 
 
 def _tier(width: Width, site: bool) -> sa.Table | None:

@@ -30,6 +30,7 @@ from gateway.store._state import Readings, State
 from gateway.store._timescale import installed
 from gateway.store._transaction import Transaction
 from gateway.store._upkeep import Upkeep
+from schemas.bilingual import Bilingual
 from schemas.wire import Mark
 
 _UPKEEP = 0.05
@@ -117,8 +118,14 @@ class Writer:
         for row in known.values():
             if row.gateway != gateway:
                 raise StoreFailedError(
-                    f"stream {row.id} belongs to gateway {row.gateway}, gateway {gateway} asks for it",
-                    fix="Give each gateway an id of its own (gateway.id), and never copy an outbox.",
+                    Bilingual(
+                        f"stream {row.id} belongs to gateway {row.gateway}, gateway {gateway} asks for it",
+                        f"流 {row.id} 属于网关 {row.gateway}，却由网关 {gateway} 查询",
+                    ),
+                    fix=Bilingual(
+                        "Give each gateway an id of its own (gateway.id), and never copy an outbox.",
+                        "请为每个网关设置各自的 gateway.id，且不要复制 outbox。",
+                    ),
                 )
         return [
             Mark(stream, known[stream].watermark, bytes(known[stream].hash)) if stream in known else Mark(stream, 0)
@@ -161,7 +168,8 @@ class Writer:
                     applied = self._apply(steps, careful=True)
                 except DataError as error:
                     raise StoreFailedError(
-                        f"store {self._place.text}: {error}", fix="Read the database's log."
+                        Bilingual(f"store {self._place.text}: {error}", f"存储 {self._place.text}：{error}"),
+                        fix=Bilingual("Read the database's log.", "请查看数据库日志。"),
                     ) from error
                 self._state.loaded = False
             self._after(applied)
@@ -244,7 +252,8 @@ class Writer:
             return self._upkeep.step()
         except DataError as error:
             raise StoreFailedError(
-                f"store {self._place.text}: roll-ups: {error}", fix="Read the database's log."
+                Bilingual(f"store {self._place.text}: roll-ups: {error}", f"存储 {self._place.text}：汇总：{error}"),
+                fix=Bilingual("Read the database's log.", "请查看数据库日志。"),
             ) from error
 
     @contextmanager
@@ -269,8 +278,13 @@ class Writer:
                 return self._readings.maintain(self._engine, everything=everything)
         except DataError as error:
             raise StoreFailedError(
-                f"store {self._place.text}: merging the tail: {error}",
-                fix="Check the file with PRAGMA integrity_check.",
+                Bilingual(
+                    f"store {self._place.text}: merging the tail: {error}",
+                    f"存储 {self._place.text}：合并尾部：{error}",
+                ),
+                fix=Bilingual(
+                    "Check the file with PRAGMA integrity_check.", "请用 PRAGMA integrity_check 检查该文件。"
+                ),
             ) from error
 
     def close(self) -> None:
@@ -288,15 +302,25 @@ class Writer:
     def _fenced(self) -> int:
         if self._fence is None:
             raise LeaseLostError(
-                f"store {self._place.text}: this ingest holds no lease", fix="Acquire the lease first."
+                Bilingual(
+                    f"store {self._place.text}: this ingest holds no lease",
+                    f"存储 {self._place.text}：本 ingest 未持有租约",
+                ),
+                fix=Bilingual("Acquire the lease first.", "请先取得租约。"),
             )
         return self._fence
 
     def _lost(self) -> LeaseLostError:
         self._fence = None
         return LeaseLostError(
-            f"store {self._place.text}: another ingest has taken the lease",
-            fix="Run one ingest for each store; this one waits for its turn.",
+            Bilingual(
+                f"store {self._place.text}: another ingest has taken the lease",
+                f"存储 {self._place.text}：租约已被另一个 ingest 取得",
+            ),
+            fix=Bilingual(
+                "Run one ingest for each store; this one waits for its turn.",
+                "每个存储只运行一个 ingest；本进程等待接替。",
+            ),
         )
 
     def _raise_lost(self) -> int:
@@ -321,7 +345,10 @@ def open_writer(settings: StoreSettings, data_dir: Path, timezone: str) -> Write
         try:
             Path(place.url.database or "").parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreWeatherError(f"store {place.text}: {error}", fix="Make the folder writable.") from error
+            raise StoreWeatherError(
+                Bilingual(f"store {place.text}: {error}", f"存储 {place.text}：{error}"),
+                fix=Bilingual("Make the folder writable.", "请让该目录可写。"),
+            ) from error
     engine = make_engine(place, writer=True)
     try:
         with translated(place.text):
@@ -329,7 +356,10 @@ def open_writer(settings: StoreSettings, data_dir: Path, timezone: str) -> Write
         return Writer(engine, place, timezone, retention=settings.retention)
     except DataError as error:
         engine.dispose()
-        raise StoreWeatherError(f"store {place.text}: {error}", fix="Another ingest was making the schema.") from error
+        raise StoreWeatherError(
+            Bilingual(f"store {place.text}: {error}", f"存储 {place.text}：{error}"),
+            fix=Bilingual("Another ingest was making the schema.", "另一个 ingest 正在建立表结构。"),
+        ) from error
     except BaseException:
         engine.dispose()
         raise

@@ -20,6 +20,7 @@ from gateway.api.keys import KeyFile
 from gateway.api.role import Serve, ServeCannotStartError, make_serve
 from gateway.bus.client import Health as BusHealth
 from gateway.config.models import ApiSettings, Config
+from schemas.wire import Event
 from tests.api.conftest import started
 from tests.api.shop import SECOND, T0, Shop
 from tests.servers.waiting import eventually_async
@@ -112,7 +113,7 @@ async def test_health_tells_reasons_and_fixes(shop: Shop, serve: Serve, client: 
     found = msgspec.json.decode((await client.get("/health/ready")).content, type=shapes.Health)
     assert found.status == "ready"
     assert {name: part.state for name, part in found.components.items()} == {
-        "store": "ok", "bus": "ok", "commits": "ok", "collectors": "ok",
+        "store": "ok", "bus": "ok", "commits": "ok", "collectors": "ok", "clock": "ok",
     }  # fmt: skip
     shop.bus.health = BusHealth("recovering", "nothing listens", "Start the broker.", "请启动代理。")
     shop.clock.move(61)
@@ -122,11 +123,37 @@ async def test_health_tells_reasons_and_fixes(shop: Shop, serve: Serve, client: 
     found = msgspec.json.decode(answer.content, type=shapes.Health)
     assert found.status == "degraded"
     assert {name: part.state for name, part in found.components.items()} == {
-        "store": "ok", "bus": "recovering", "commits": "degraded", "collectors": "degraded",
+        "store": "ok", "bus": "recovering", "commits": "degraded", "collectors": "degraded", "clock": "ok",
     }  # fmt: skip
     assert found.components["bus"].fix.startswith("请启动代理。")
     assert "line1" in found.components["collectors"].reason
     assert found.components["commits"].age == 61.0
+
+
+async def test_a_collector_whose_clock_is_behind_is_told_until_it_has_caught_up(
+    shop: Shop, serve: Serve, client: httpx.AsyncClient
+) -> None:
+    def told(kind: str, behind: float) -> Event:
+        fields = {"behind": behind, "last": T0, "gateway": "line1"}
+        return Event(f"{kind}-{behind}", T0, None, "", "", kind, 700, "", "", fields)
+
+    shop.rows((1, 1, 1.0))  # whose gateway is line1
+    shop.commit([told("clock_behind", 90.0)])
+    await eventually_async(lambda: bool(serve.api.clocks.behind))
+    found = (await client.get("/health", headers={"Accept-Language": "zh"})).json()
+    assert found["status"] == "degraded"
+    assert found["components"]["clock"]["state"] == "degraded"
+    assert "clock_behind：网关 line1 的时钟" in found["components"]["clock"]["reason"]
+    assert "慢 90 秒" in found["components"]["clock"]["reason"]
+    assert "chrony" in found["components"]["clock"]["fix"]
+    assert "90 s behind the last time stored" in (await client.get("/health")).json()["components"]["clock"]["reason"]
+    # a serve that starts later reads it from the store
+    serve.api.clocks.behind.clear()
+    serve.api.clocks.reset()
+    await eventually_async(lambda: bool(serve.api.clocks.behind))
+    shop.commit([told("clock_caught_up", 0.0)])
+    await eventually_async(lambda: not serve.api.clocks.behind)
+    assert (await client.get("/health")).json()["components"]["clock"] == {"state": "ok"}
 
 
 async def test_metrics(shop: Shop, serve: Serve, client: httpx.AsyncClient) -> None:

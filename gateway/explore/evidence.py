@@ -20,6 +20,10 @@ ROUGH = 6000
 """Mean change between two looks, in counts of 16 bits, above which a word is no measured value."""
 
 
+_COUNTERS = ((0.3, 0.78), (0.8, 0.74), (1.5, 0.66), (5.0, 0.62), (100.0, 0.56), (2000.0, 0.45), (math.inf, 0.3))
+"""Counts from one look to the next, and the score of a counter of 16 bits: nobody builds one that is full within the hour."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One reading of `width` registers: score per register, and why (codes of `gateway.explore.words`)."""
@@ -106,12 +110,22 @@ def single(words: Sequence[int]) -> list[Candidate]:
         if wrong is not None:
             one = found[wrong]
             found[wrong] = Candidate(one.type, one.order, 1, min(one.score, 0.4), ("jumps",), True)
+    if _packed(words):
+        score = max(found[0].score, 0.64 if plain.size <= 4000 else 0.58)
+        found[0] = Candidate("uint16", "ABCD", 1, score, ("state",), True)
     # Swapped bytes in single registers are rare: only a word that is rough as it stands can show them.
     for type_, values in (("uint16", swapped), ("int16", turned)):
         other = _word(type_, "BADC", motion(values), 0.2)
         if found[0].score < 0.35 and found[1].score < 0.35:
             found.append(other)
     return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def _packed(words: Sequence[int]) -> bool:
+    """Whether these are bits, each for itself: they rest at most looks, and one or two change at a time."""
+    changes = [(a ^ b).bit_count() for a, b in itertools.pairwise(words) if a != b]
+    few = len(set(words)) <= 24 and len(changes) <= 0.4 * len(words)
+    return few and len(changes) >= 3 and math.fsum(changes) <= 1.6 * len(changes)
 
 
 def _constant_word(word: int) -> list[Candidate]:
@@ -127,7 +141,7 @@ def _constant_word(word: int) -> list[Candidate]:
             Candidate("int16", "ABCD", 1, 0.54, ("constant", "negative")),
             Candidate("uint16", "ABCD", 1, 0.3, ("constant",)),
         ]
-    score = 0.6 if word <= 100 else 0.56 if word <= 4000 or word % 100 == 0 else 0.52 if word <= 12000 else 0.5
+    score = 0.6 if word <= 100 else 0.56 if word <= 4000 or word % 100 == 0 else 0.52 if word <= 12000 else 0.47
     return [
         Candidate("uint16", "ABCD", 1, score, ("constant",)), Candidate("int16", "ABCD", 1, score - 0.03, ("constant",)),
     ]  # fmt: skip
@@ -136,7 +150,7 @@ def _constant_word(word: int) -> list[Candidate]:
 def _word(type_: str, order: Order, moves: Motion, penalty: float) -> Candidate:
     reasons: list[str] = []
     if moves.counter:
-        score = 0.78 if moves.change < 2000 else 0.3
+        score = next(score for most, score in _COUNTERS if moves.change < most)
         reasons.append("counter")
     elif moves.distinct <= 4 and moves.size <= 1024:
         score, reasons = 0.7, ["state"]
@@ -196,6 +210,8 @@ def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float)
     if big > 1e12 or small < 1e-9 or big < 1e-6:
         return None
     moves = motion(finite)
+    if width == 4 and not moves.constant and moves.high - moves.low < 1e-9 * moves.size:
+        return None  # only the last digits move: a word behind three that rest
     most = 1e7 if width == 2 else 1e10
     likely = 0.0 if 0.01 <= big <= most / 100 else 0.07 if 0.001 <= big <= most else 0.35
     if moves.constant:
@@ -234,8 +250,11 @@ def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float)
             score += 0.1 * _coupling(finite, _loosened(rows, type_, order)) - 0.03
     if width == 4 and not moves.constant and _rough(rows, order, 2) and _rough(rows, order, 3):
         score += 0.08  # two words of digits below a steady beginning
-    elif width == 4 and not moves.constant and len({row[-1 if order in ("ABCD", "BADC") else 0] for row in rows}) == 1:
-        score -= 0.2  # the finest digits rest
+    elif width == 4 and not moves.constant:
+        finest = {row[-1 if order in ("ABCD", "BADC") else 0] for row in rows}
+        score -= (
+            0.2 if finest == {0} else 0.3
+        )  # the finest digits of a measured number are noise, or none where it was a float32
     elif width == 4:
         score -= 0.03  # what holds as float64 often holds as two float32, and these are far commoner
     return Candidate(
@@ -323,7 +342,7 @@ def _integer(
         return None
     if negative:
         reasons.append("negative")
-    score -= _disorder(rows, order)
+    score -= 2.5 * _disorder(rows, order)
     if order in ("BADC", "DCBA") and "carries" not in reasons and "sign_extends" not in reasons:
         score -= 0.12  # without such evidence the bytes of each word stand as the standard has them
     return Candidate(type_, order, width, score - rare, tuple(reasons), not moves.constant)
@@ -353,11 +372,15 @@ def _upper_part(
         if low.constant or moves.typical == 0.0 or (coupling < 0.3 and not moves.counter):
             return 0.0, []
         even = moves.greatest <= 12 * moves.typical
+        sawtooth = moves.counter and even and low.falls > 0 and low.high - low.low > 30_000
         if width == 4 and any(first[:2] != (0, 0) for first in upper) and len({first[:2] for first in upper}) == 1:
-            return 0.4, ["carries"]  # the lower half alone explains it
-        if moves.counter and even and low.falls:
+            # The lower half alone explains it, unless a small number above it is the top of a total.
+            if sawtooth and upper[0][0] == 0 and upper[0][1] <= 400:
+                return 0.72, ["counter", "carries"]
+            return 0.4, ["carries"]
+        if sawtooth:
             # A sawtooth in the low word under a step of the upper one: nothing else looks so.
-            return 0.95, ["counter", "carries"]
+            return 0.95 if moves.low >= 0 else 0.6, ["counter", "carries"]
         if even and not moves.counter and low.high - low.low > 30_000 and moves.typical <= 0.25 * moves.size:
             return 0.78, ["smooth", "carries"]
         return 0.0, []
@@ -385,9 +408,11 @@ def _upper_part(
         if moves.distinct <= 4 and moves.size <= 1024:
             return 0.53, ["state", "upper_zero"]
         return (0.70 if rough else 0.62), ["smooth" if slow else "moves", "upper_zero"]
-    top = max(first)
-    if width == 4 and not any(first[:2]):
-        top = first[2]
+    top = first[0] if width == 2 else first[0] * 65536 + first[1]
+    if moves.counter and width == 4:
+        return (0.3 if top > 4000 else 0.72), ["counter", "upper_rests"]
+    if width == 2 and moves.rises and not moves.falls and moves.distinct <= 4 and moves.typical <= 2:
+        return (0.62 if top <= 400 else 0.5), ["counter", "upper_rests"]
     if moves.counter:
         # The low word of a large number lies anywhere; a number of 16 bits is mostly small.
         return (0.5 if top > 4000 else 0.76 if low.low > 10_000 else 0.7 if low.low > 8_000 else 0.65), [
@@ -396,17 +421,21 @@ def _upper_part(
         ]
     if slow and rough:
         return 0.7, ["smooth", "upper_rests"]
-    return (0.5 if slow and top <= 400 else 0.2), ["moves", "upper_rests"]
+    likely = 0.56 if low.distinct > 6 and low.high > 8_000 else 0.42
+    return (likely if slow and top <= 400 else 0.2), ["moves", "upper_rests"]
 
 
 # ------------------------------------------------------------------------------------------------------------------- text
 
 
 def strings(rows: Sequence[Sequence[int]]) -> dict[int, Candidate]:
-    """Where text begins, and the best reading of each run: registers that rest and hold printable ASCII, padding behind included."""
+    """Where text begins, and the best reading of each run: registers that rest and hold printable ASCII, padding behind included.
+
+    Which byte of a register comes first is told by the look of the text; where that says little, by the other texts of the range.
+    """
     first = rows[0]
     rests = [all(row[place] == first[place] for row in rows) for place in range(len(first))]
-    found: dict[int, Candidate] = {}
+    runs: list[tuple[int, int, int]] = []
     place = 0
     while place < len(first):
         end = place
@@ -422,11 +451,22 @@ def strings(rows: Sequence[Sequence[int]]) -> dict[int, Candidate]:
             # Fields of text have round lengths; what is left of the zeros is not theirs.
             sizes = [size for size in (4, 8, 10, 16, 20, 24, 32) if content <= place + size <= zeros]
             end = place + max(sizes) if sizes else content
-            best = _text_order(first[place:content], end - place)
-            if best is not None:
-                found[place] = best
+            if _worded(text(first[place:content], "ABCD")):
+                runs.append((place, content, end))
         place = max(end, place + 1)
-    return found
+    leaning = {run: _leaning(first[run[0] : run[1]]) for run in runs}
+    habit = math.fsum(leaning.values())
+    return {
+        begin: Candidate(
+            "string", "ABCD" if (own if abs(own) > _PLAIN else own + habit) >= -0.02 else "BADC", end - begin,
+            0.95 if content - begin >= 3 else 0.75, ("text",),
+        )
+        for (begin, content, end), own in leaning.items()
+    }  # fmt: skip
+
+
+_PLAIN = 0.25
+"""Difference of naturalness from which on a text speaks for itself."""
 
 
 def _printable(byte: int) -> bool:
@@ -451,19 +491,32 @@ _PAIRS = frozenset(
 
 
 def _natural(shown: str) -> float:
-    """How much a text looks like names and serial numbers: few changes between letters and digits, usual pairs of letters."""
-    pairs = list(itertools.pairwise(shown))
-    changes = sum(_kind(a) != _kind(b) and not (_kind(a) == "u" and _kind(b) == "l") for a, b in pairs)
-    usual = sum((a + b).lower() in _PAIRS for a, b in pairs)
-    return (usual - changes) / max(len(pairs), 1)
+    """How much a text looks like names, versions and serial numbers, per letter: usual pairs of letters, capitals at the begin of words."""
+    found = 0.0
+    for a, b in itertools.pairwise(shown):
+        kinds = _kind(a) + _kind(b)
+        if (a + b).lower() in _PAIRS:
+            found += 1.0
+        if kinds == "lu":
+            found -= 2.0
+        elif kinds in ("ld", "dl", "ud", "du"):
+            found -= 0.7
+        elif kinds == "pp":
+            found -= 1.0
+        elif kinds == "pl":
+            found -= 0.2
+    if shown and _kind(shown[0]) == "p":
+        found -= 1.0
+    return found / max(len(shown) - 1, 1)
 
 
-def _text_order(words: Sequence[int], width: int) -> Candidate | None:
+def _worded(shown: str) -> bool:
+    return sum(character.isalnum() for character in shown) >= max(4, 0.6 * len(shown))
+
+
+def _leaning(words: Sequence[int]) -> float:
+    """Above zero where the first character of a register is in its upper byte, below where it is in its lower one."""
     straight, swapped = text(words, "ABCD"), text(words, "BADC")
-    if sum(character.isalnum() for character in straight) < max(4, 0.6 * len(straight)):
-        return None
-    if "\0" in straight or "\0" in swapped:
-        order: Order = "ABCD" if "\0" not in straight else "BADC"
-    else:
-        order = "ABCD" if _natural(straight) + 0.02 >= _natural(swapped) else "BADC"
-    return Candidate("string", order, width, 0.95 if len(words) >= 3 else 0.75, ("text",))
+    if ("\0" in straight) != ("\0" in swapped):
+        return -1.0 if "\0" in straight else 1.0
+    return _natural(straight) - _natural(swapped)

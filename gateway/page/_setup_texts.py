@@ -131,6 +131,7 @@ SETUP_SCRIPT_TEXTS: Final[dict[str, Words]] = {
     "other_key": Words("Use another key", "更换密钥"),
     "anonymous": Words("anonymous", "匿名"),
     "user_password": Words("user and password", "用户名和密码"),
+    "user_certificate": Words("certificate", "证书"),
     "security_none": Words("No security: readable by everybody on the network", "无安全：同一网络中任何人都可读取"),
     "security_auto": Words(
         "Automatic: the strongest that the server offers, kept from then on",

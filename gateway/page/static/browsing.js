@@ -11,6 +11,7 @@ const LIMIT = 1000, FOUND = 5000; // nodes of a branch, and of a search
 const EVERY = 3000, LASTING = 600_000; // ms: how often values are read anew, and for how long after the last click
 const REREAD = 200; // nodes of a branch that are read anew: the machine has other things to do
 const RANK = ["Aes256Sha256RsaPss", "Aes128Sha256RsaOaep", "Basic256Sha256"];
+const USERS = { Anonymous: t("anonymous"), UserName: t("user_password"), Certificate: t("user_certificate") };
 let shown = false;
 let offered = null; // {url, choices}
 let present = null; // {link, known}: what the tree shows
@@ -72,7 +73,7 @@ function offer(list) {
     ...choices.map((item, index) => {
       const security = { None: "none", auto: "auto" }[item.policy] ?? { policy: item.policy, mode: item.mode };
       const name = { None: t("security_none"), auto: t("security_auto") }[item.policy] ?? `${item.policy} · ${t(item.mode === "Sign" ? "mode_sign" : "mode_encrypt")}`;
-      const users = item.users.map((user) => (user === "Anonymous" ? t("anonymous") : user === "UserName" ? t("user_password") : user)).join(t("comma"));
+      const users = [...item.users].sort().map((user) => USERS[user] ?? user).join(t("comma"));
       return el(
         "label", { "data-policy": item.policy },
         el("input", { type: "radio", name: "security", value: JSON.stringify(security), checked: index === 0 }),

@@ -72,7 +72,9 @@ function render() {
 
 export function show() {
   shown = true;
-  if (live.devices.size) render();
+  if (!live.devices.size) return;
+  render();
+  live.loadDevices().catch(() => {}); // what was seen since
 }
 export const hide = () => (shown = false);
 

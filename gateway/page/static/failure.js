@@ -35,6 +35,7 @@ export async function doing(button, place, work) {
     return await work();
   } catch (error) {
     showFailure(place, error);
+    place.scrollIntoView({ block: "nearest" });
     return undefined;
   } finally {
     button.removeAttribute("aria-disabled");

@@ -23,7 +23,7 @@ const bytes = (raw) => (raw ? raw.replace(/\s+/g, "").replace(/(..)(?=.)/g, "$1 
 
 /** What a test-read told. With `choose` each other reading has a button; it is called with {type, order}. */
 export function readingBox(told, { unit = told.unit ?? "", choose = null } = {}) {
-  const value = told.value === null ? t("no_value") : `${told.text || valueText(told.value)} ${unitText(unit)}`.trim();
+  const value = told.value === null ? t("no_value") : `${told.signal_type === "datetime" ? valueText(told.value, { type: "datetime" }) : told.text || valueText(told.value)} ${unitText(unit)}`.trim();
   const registers = told.registers?.map((word) => word.toString(16).padStart(4, "0").toUpperCase()).join(" ");
   return el(
     "div", { class: "reading", "data-quality": told.quality },

@@ -29,6 +29,7 @@ export function number(value) {
 export function valueText(value, meaning) {
   if (value === null || value === undefined) return "—";
   if (typeof value === "boolean") return t(String(value));
+  if (meaning?.type === "datetime" && /^-?\d+$/.test(String(value))) return dateText(Number(value) / 1000);
   const named = meaning?.enum?.find((item) => item.value === value);
   if (named) return `${named.text} (${value})`;
   if (typeof value === "number") return number(value);
@@ -47,6 +48,9 @@ const dayAndClock = new Intl.DateTimeFormat(locale, {
 });
 const shortClock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const shortDay = new Intl.DateTimeFormat(locale, { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const wholeMoment = new Intl.DateTimeFormat(locale, {
+  year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+});
 const fullDay = new Intl.DateTimeFormat(locale, { dateStyle: "full" });
 
 /** Milliseconds since the epoch of an RFC 3339 text; null stays null. */
@@ -58,6 +62,8 @@ export function timeText(ms) {
   const sameDay = new Date(ms).toDateString() === new Date().toDateString();
   return (sameDay ? clock : dayAndClock).format(ms);
 }
+/** A moment (ms) with its year; what no calendar holds as a number. */
+const dateText = (ms) => (Math.abs(ms) <= 8.64e15 ? wholeMoment.format(ms) : String(ms));
 export const axisText = (ms, days) => (days ? shortDay : shortClock).format(ms);
 export const clockText = (ms) => clock.format(ms);
 export const dayText = (ms) => fullDay.format(ms);

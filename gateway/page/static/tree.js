@@ -87,7 +87,7 @@ export class Tree {
     this.nodes.set(row, node);
     if (!isVariable(node)) return;
     const [value, type, time] = ["value", "type", "time"].map((name) => row.querySelector(`.${name}`));
-    const shown = node.value === null ? "" : `${valueText(node.value)} ${unitText(node.unit ?? "")}`.trim();
+    const shown = node.value === null ? "" : `${valueText(node.value, { type: node.picked_type })} ${unitText(node.unit ?? "")}`.trim();
     const short = shown.length > 60 ? `${shown.slice(0, 60)}…` : shown;
     setText(value, node.quality === "good" ? short : `${short} ${qualityText(node)}`.trim());
     row.dataset.quality = node.quality ?? "";

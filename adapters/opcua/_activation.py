@@ -13,10 +13,12 @@ from adapters.contract import AuthError, ConfigError
 from adapters.opcua import _security, _trust
 from adapters.opcua import certificates as x
 from adapters.opcua._discovery import policy_name
+from adapters.opcua._errors import after
 from adapters.opcua._security import STRENGTH, Channel
 from adapters.opcua._trust import Identity
 from adapters.opcua.pki import PkiError
 from adapters.opcua.settings import DEPRECATED, LinkSettings
+from schemas.bilingual import Bilingual
 
 _KINDS: Final = {"user": "UserName", "certificate": "Certificate", "nobody": "Anonymous"}
 
@@ -105,20 +107,27 @@ def _token(client: Any, settings: LinkSettings) -> Any:
 
 def _clear(settings: LinkSettings, name: str) -> AuthError:
     how = "in clear" if name == "None" else f"under {name}, which protects no longer"
+    how_zh = "以明文方式" if name == "None" else f"以已失效的 {name}"
     return AuthError(
-        f"{settings.endpoint}: the server takes the password only {how}, so it was not sent",
+        Bilingual(
+            f"{settings.endpoint}: the server takes the password only {how}, so it was not sent",
+            f"{settings.endpoint}：服务器只{how_zh}接收密码，因此未发送",
+        ),
         reason="password_in_clear",
         fix_en="Use a protected channel (`security: auto`), or have the server encrypt passwords. To send it all the same: "
         "`allow_clear_password: true`.",
         fix_zh="请使用加密连接（security: auto），或在服务器上启用密码加密。若仍要发送：allow_clear_password: true。",
-        cured=_trust.after(60.0),
+        cured=after(60.0),
     )
 
 
 def _no_such_identity(client: Any, settings: LinkSettings, wanted: str) -> ConfigError:
     found = ", ".join(sorted({token.TokenType.name for token in client._policy_ids})) or "none"
     return ConfigError(
-        f"{settings.endpoint}: the server does not let anybody sign in by {wanted} here; it offers {found}",
+        Bilingual(
+            f"{settings.endpoint}: the server does not let anybody sign in by {wanted} here; it offers {found}",
+            f"{settings.endpoint}：服务器不允许以 {wanted} 方式登录；现提供 {found}",
+        ),
         reason="identity_unsupported",
         fix_en=f"Set `user` and `password`, `user_certificate`, or neither, as the server offers: {found}; or enable {wanted} there.",
         fix_zh=f"请按服务器支持的方式设置 user/password、user_certificate 或匿名：{found}；或在服务器上启用 {wanted}。",

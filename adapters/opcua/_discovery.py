@@ -11,13 +11,13 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary
 
 from adapters.contract import AuthError, ConfigError
-from adapters.opcua import _trust
 from adapters.opcua import certificates as x
 from adapters.opcua._binary import microseconds
-from adapters.opcua._errors import EXPECTED, asyncua_decodes, fault_name, translate
+from adapters.opcua._errors import EXPECTED, after, asyncua_decodes, fault_name, translate
 from adapters.opcua._trust import Identity
 from adapters.opcua.pki import PkiError
 from adapters.opcua.settings import LinkSettings
+from schemas.bilingual import Bilingual, chinese, of_error
 
 MODES: Final = {1: "None", 2: "Sign", 3: "SignAndEncrypt"}
 
@@ -126,9 +126,13 @@ async def explain(settings: LinkSettings, identity: Identity, error: BaseExcepti
     shown = {o.certificate: x.read_chain(o.certificate)[0] for o in told.offers if o.certificate}
     if shown and pinned not in shown.values():
         new = next(iter(shown.values()))
+        prints = ", ".join(sorted(x.sha1(one) for one in shown.values()))
         return AuthError(
-            f"{settings.endpoint}: the server shows another certificate than {security.server_certificate} "
-            f"(SHA-1 {x.sha1(pinned)}): {', '.join(sorted(x.sha1(one) for one in shown.values()))}",
+            Bilingual(
+                f"{settings.endpoint}: the server shows another certificate than {security.server_certificate} "
+                f"(SHA-1 {x.sha1(pinned)}): {prints}",
+                f"{settings.endpoint}：服务器证书与 {security.server_certificate}（SHA-1 {x.sha1(pinned)}）不同：{prints}",
+            ),
             reason="server_certificate_changed",
             fix_en="Find out why the certificate changed; if it is right, replace the file of `server_certificate`.",
             fix_zh="请查明服务器证书为何变更；确认无误后替换 server_certificate 文件。",
@@ -151,12 +155,15 @@ def _refused(settings: LinkSettings, identity: Identity, error: BaseException) -
     except (OSError, PkiError, x.NotACertificateError):
         return told  # what the server said matters more
     return AuthError(
-        f"{told}; the gateway showed {x.common_name(certificate)!r}, SHA-1 {x.sha1(certificate)}",
+        Bilingual(
+            f"{told}; the gateway showed {x.common_name(certificate)!r}, SHA-1 {x.sha1(certificate)}",
+            f"{chinese(of_error(told))}；网关出示的证书为“{x.common_name(certificate)}”，SHA-1 {x.sha1(certificate)}",
+        ),
         reason=told.reason,
         fix_en=told.fix_en,
         fix_zh=told.fix_zh,
         details={"own_fingerprint": x.sha256(certificate), "own_sha1": x.sha1(certificate)},
-        cured=_trust.after(60.0),
+        cured=after(60.0),
     )
 
 
@@ -165,7 +172,10 @@ def mismatch(settings: LinkSettings, offers: tuple[Offer, ...]) -> ConfigError:
     security = settings.security
     found = listed(offers)
     return ConfigError(
-        f"{settings.endpoint}: the server does not offer {security.policy} {security.mode}; it offers {found}",
+        Bilingual(
+            f"{settings.endpoint}: the server does not offer {security.policy} {security.mode}; it offers {found}",
+            f"{settings.endpoint}：服务器不提供 {security.policy} {security.mode}；现提供 {found}",
+        ),
         reason="security_mismatch",
         fix_en=f"Set `security:` to one of these, or enable {security.policy} in the server: {found}.",
         fix_zh=f"请将 security 改为其中之一，或在服务器上启用 {security.policy}：{found}。",
@@ -179,7 +189,10 @@ async def _known_urls(settings: LinkSettings, error: BaseException) -> BaseExcep
         return error
     urls = ", ".join(sorted({o.url for o in told.offers})) or "none"
     return ConfigError(
-        f"{settings.endpoint}: the server does not know this endpoint; it tells of {urls}",
+        Bilingual(
+            f"{settings.endpoint}: the server does not know this endpoint; it tells of {urls}",
+            f"{settings.endpoint}：服务器没有该端点；现有 {urls}",
+        ),
         reason="endpoint_unknown",
         fix_en=f"Write the path as the server has it, with an address that can be reached from here: {urls}.",
         fix_zh=f"请按服务器给出的路径书写端点，并使用网关可达的地址：{urls}。",

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from adapters.contract import AdapterError, AuthError, ConfigError, TransientErr
 from adapters.opcua._addresses import AddressError
 from adapters.opcua._binary import DecodingError
 from schemas import status
+from schemas.bilingual import Bilingual, chinese
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,19 +231,28 @@ def translate(error: BaseException, where: str) -> AdapterError:
     if isinstance(error, AdapterError):
         return error
     meaning, what = _meaning(error)
-    message = f"{where}: {what}"
+    message = Bilingual(f"{where}: {what}", f"{where}：{chinese(what)}")
     if meaning.kind is TransientError:
         return TransientError(
             message, reason=meaning.reason, fix_en=meaning.en, fix_zh=meaning.zh, retry_after=meaning.retry_after
         )
+    if meaning in (_TRUST, _CERTIFICATE):
+        # put right on the server, where the gateway cannot see it: it looks in again soon
+        return AuthError(message, reason=meaning.reason, fix_en=meaning.en, fix_zh=meaning.zh, cured=after(60.0))
     return meaning.kind(message, reason=meaning.reason, fix_en=meaning.en, fix_zh=meaning.zh)
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """For `AuthError.cured` where the cure is made elsewhere and cannot be seen from here: try again after a while."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
 
 
 def lost(where: str, what: str, reason: str, *, retry_after: float | None = None) -> TransientError:
     """The link is lost although no call failed: a silent subscription, an announced shutdown."""
     meaning = _SHUTDOWN if reason == "server_shutdown" else _LOST
     return TransientError(
-        f"{where}: {what}",
+        Bilingual(f"{where}: {what}", f"{where}：{chinese(what)}"),
         reason=reason,
         fix_en=meaning.en,
         fix_zh=meaning.zh,
@@ -254,7 +265,7 @@ def _meaning(error: BaseException) -> tuple[_Meaning, str]:
     if name:
         meaning = _BY_NAME.get(name, _FAULT)
         info = status.info(int(getattr(error, "code")))  # noqa: B009  asyncua's errors are not typed
-        return meaning, f"{name}: {info.text_en}"
+        return meaning, Bilingual(f"{name}: {info.text_en}", f"{name}：{info.text_zh}")
     if isinstance(error, ua.UaError) and "No matching endpoints" in str(error):
         return _POLICY, str(error)
     if isinstance(error, ua.UaError) and "certificate mismatch" in str(error):
@@ -271,15 +282,21 @@ def _meaning(error: BaseException) -> tuple[_Meaning, str]:
     if isinstance(error, DecodingError):
         return _PROTOCOL, str(error)
     if isinstance(error, socket.gaierror):
-        return _DNS, f"the host name cannot be resolved ({error.strerror})"
+        why = error.strerror
+        return _DNS, Bilingual(f"the host name cannot be resolved ({why})", f"主机名无法解析（{why}）")
     if isinstance(error, TimeoutError):
-        return _TIMEOUT, "no answer within the time-out"
+        return _TIMEOUT, Bilingual("no answer within the time-out", "在超时时间内没有应答")
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
-        return _REFUSED, "connection refused"
+        return _REFUSED, Bilingual("connection refused", "连接被拒绝")
     if isinstance(error, OSError):
         if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN):
-            return _UNREACHABLE, "no route to the host"
-        return _LOST, f"connection lost ({error})" if str(error) else "connection lost"
+            return _UNREACHABLE, Bilingual("no route to the host", "没有到主机的路由")
+        why = str(error)
+        return _LOST, Bilingual(
+            f"connection lost ({why})" if why else "connection lost", f"连接中断（{why}）" if why else "连接中断"
+        )
     if isinstance(error, InvalidSignature):
-        return _CERTIFICATE, "the server's signature does not fit its certificate"
+        return _CERTIFICATE, Bilingual(
+            "the server's signature does not fit its certificate", "服务器的签名与其证书不符"
+        )
     return _PROTOCOL, f"{type(error).__name__}: {error}"

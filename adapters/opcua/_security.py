@@ -22,9 +22,11 @@ from adapters.contract import AuthError, ConfigError
 from adapters.opcua import _discovery, _trust
 from adapters.opcua import certificates as x
 from adapters.opcua._discovery import Offer
+from adapters.opcua._errors import after
 from adapters.opcua._trust import Identity, Shown
 from adapters.opcua.pki import Pin, Pki, PkiError
 from adapters.opcua.settings import DEPRECATED, LinkSettings
+from schemas.bilingual import Bilingual
 
 STRENGTH: Final = {
     name: rank
@@ -105,11 +107,13 @@ async def prepare(settings: LinkSettings, identity: Identity, now_us: int) -> Ch
 def pki_error(settings: LinkSettings, error: PkiError) -> AuthError:
     """Trouble with the gateway's own folder of certificates: a person must look, and then it goes on by itself."""
     return AuthError(
-        f"{settings.endpoint}: the gateway's certificates: {error.en}",
+        Bilingual(
+            f"{settings.endpoint}: the gateway's certificates: {error.en}", f"{settings.endpoint}：网关证书：{error.zh}"
+        ),
         reason="pki_unusable",
         fix_en="Put right what the message names; the folder `pki` in data_dir must be writable for the gateway's user.",
-        fix_zh=f"请按提示处理：{error.zh}；data_dir 下的 pki 文件夹须对网关用户可写。",
-        cured=_trust.after(30.0),
+        fix_zh="请按提示处理；data_dir 下的 pki 文件夹须对网关用户可写。",
+        cured=after(30.0),
     )
 
 
@@ -130,7 +134,10 @@ def _own(settings: LinkSettings, identity: Identity, now: dt.datetime) -> tuple[
 
 def _no_pki(settings: LinkSettings, what: str) -> ConfigError:
     return ConfigError(
-        f"{settings.endpoint}: security: {settings.security.policy} needs {what}, and there is no folder of certificates",
+        Bilingual(
+            f"{settings.endpoint}: security: {settings.security.policy} needs {what}, and there is no folder of certificates",
+            f"{settings.endpoint}：security：{settings.security.policy} 需要 {what}，但没有证书文件夹",
+        ),
         reason="certificate_missing",
         fix_en="Name the files `certificate`, `key` and `server_certificate`, or run this with a configuration.",
         fix_zh="请指定 certificate、key 与 server_certificate 文件，或在命令中指定网关配置。",
@@ -166,7 +173,7 @@ def user_files(settings: LinkSettings) -> tuple[x509.Certificate, Any]:
 def invalid(settings: LinkSettings, what: str) -> ConfigError:
     """A certificate or key that is named in the settings cannot be used."""
     return ConfigError(
-        f"{settings.endpoint}: security: {what}",
+        Bilingual(f"{settings.endpoint}: security: {what}", f"{settings.endpoint}：security：{what}"),
         reason="certificate_invalid",
         fix_en="Check that the files are an X.509 certificate and its RSA key (PEM or DER), and `key_password`.",
         fix_zh="请检查文件是否为 X.509 证书及其 RSA 私钥（PEM 或 DER），以及 key_password。",
@@ -179,7 +186,10 @@ def _uri(own: x509.Certificate, settings: LinkSettings) -> str:
     if not uris:
         path = settings.security.certificate
         raise ConfigError(
-            f"{settings.endpoint}: security.certificate: {path}: its subject alternative name has no URI",
+            Bilingual(
+                f"{settings.endpoint}: security.certificate: {path}: its subject alternative name has no URI",
+                f"{settings.endpoint}：security.certificate：{path}：使用者可选名称中没有 URI",
+            ),
             reason="certificate_invalid",
             fix_en="Use an X.509 certificate whose subject alternative name holds the application URI (URI:urn:…).",
             fix_zh="请使用在使用者可选名称中含应用程序 URI（URI:urn:…）的 X.509 证书。",
@@ -230,13 +240,16 @@ def _url(configured: str, told: str) -> str:
 def _downgrade(settings: LinkSettings, identity: Identity, pin: Pin, offers: tuple[Offer, ...]) -> AuthError:
     found = _discovery.listed(offers)
     return AuthError(
-        f"{settings.endpoint}: the server no longer offers {pin.policy} {pin.mode}, which was agreed on {pin.since}; it offers {found}",
+        Bilingual(
+            f"{settings.endpoint}: the server no longer offers {pin.policy} {pin.mode}, which was agreed on {pin.since}; it offers {found}",
+            f"{settings.endpoint}：服务器不再提供 {pin.since} 约定的 {pin.policy} {pin.mode}；现提供 {found}",
+        ),
         reason="security_downgrade",
         fix_en="Find out who changed the server's security, or who answers in its place. If it is meant: "
         f"guantong certs unpin {identity.link}",
         fix_zh=f"请查明是谁更改了服务器的安全设置，或是否有人冒充服务器。若属有意更改：guantong certs unpin {identity.link}",
         details={"command": f"guantong certs unpin {identity.link}", "fingerprint": pin.sha256, "sha1": pin.sha1},
-        cured=_either(_trust.after(60.0), identity),
+        cured=_either(after(60.0), identity),
     )
 
 
@@ -250,12 +263,15 @@ def _either(first: Any, identity: Identity) -> Any:
 def _nothing(settings: LinkSettings, identity: Identity, offers: tuple[Offer, ...]) -> AuthError:
     found = _discovery.listed(offers)
     return AuthError(
-        f"{settings.endpoint}: the server offers no protection that counts; it offers {found}",
+        Bilingual(
+            f"{settings.endpoint}: the server offers no protection that counts; it offers {found}",
+            f"{settings.endpoint}：服务器未提供有效的安全保护；现提供 {found}",
+        ),
         reason="security_none_offered",
         fix_en="Switch Basic256Sha256 or better on in the server. To go on without: `security: none`, or name the deprecated policy "
         "with `allow_deprecated: true`.",
         fix_zh="请在服务器上启用 Basic256Sha256 或更强的策略；若确需继续：security: none，或指定旧策略并写 allow_deprecated: true。",
-        cured=_either(_trust.after(60.0), identity),
+        cured=_either(after(60.0), identity),
     )
 
 
@@ -270,23 +286,30 @@ def _server(
         shown = Shown(tuple(x.read_chain(offer.certificate)), offer.application_uri, time)
     except x.NotACertificateError as error:
         raise AuthError(
-            f"{settings.endpoint}: what the server shows as its certificate is none: {error}",
+            Bilingual(
+                f"{settings.endpoint}: what the server shows as its certificate is none: {error}",
+                f"{settings.endpoint}：服务器出示的证书无法识别：{error}",
+            ),
             reason="server_certificate_invalid",
             fix_en="Make the server's certificate anew.",
             fix_zh="请在服务器上重新生成证书。",
-            cured=_trust.after(60.0),
+            cured=after(60.0),
         ) from error
     if settings.security.server_certificate is not None:
         pinned = _file(settings, "server_certificate")
         if pinned != shown.certificate:
             raise AuthError(
-                f"{settings.endpoint}: the server shows another certificate than {settings.security.server_certificate} "
-                f"(SHA-1 {x.sha1(pinned)}): {_trust.described(shown.certificate)}",
+                Bilingual(
+                    f"{settings.endpoint}: the server shows another certificate than {settings.security.server_certificate} "
+                    f"(SHA-1 {x.sha1(pinned)}): {_trust.described(shown.certificate)}",
+                    f"{settings.endpoint}：服务器证书与 {settings.security.server_certificate}（SHA-1 {x.sha1(pinned)}）不同："
+                    f"{_trust.described(shown.certificate).zh}",
+                ),
                 reason="server_certificate_changed",
                 fix_en="Find out why the certificate changed; if it is right, replace the file of `server_certificate`.",
                 fix_zh="请查明服务器证书为何变更；确认无误后替换 server_certificate 文件。",
                 details={"fingerprint": x.sha256(shown.certificate), "before": x.sha256(pinned)},
-                cured=_trust.after(60.0),
+                cured=after(60.0),
             )
         return pinned
     if identity.pki is None:
@@ -327,11 +350,14 @@ def compare(settings: LinkSettings, channel: Channel, endpoints: list[Any]) -> N
     if hidden:
         policy, mode = max(hidden, key=strength)
         raise AuthError(
-            f"{settings.endpoint}: {policy} {mode} was hidden when the gateway asked for the endpoints, and the session tells of it",
+            Bilingual(
+                f"{settings.endpoint}: {policy} {mode} was hidden when the gateway asked for the endpoints, and the session tells of it",
+                f"{settings.endpoint}：查询端点时 {policy} {mode} 被隐去，而会话中却存在",
+            ),
             reason="discovery_tampered",
             fix_en="Somebody between gateway and server changes messages: look at the network between them.",
             fix_zh="网关与服务器之间有人篡改报文：请检查两者之间的网络。",
-            cured=_trust.after(60.0),
+            cured=after(60.0),
         )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,8 +18,10 @@ from cryptography import x509
 
 from adapters.contract import AuthError
 from adapters.opcua import certificates as x
+from adapters.opcua._errors import after
 from adapters.opcua.pki import Pin, Pki
 from adapters.opcua.settings import LinkSettings
+from schemas.bilingual import Bilingual
 from schemas.times import to_rfc3339
 
 _APART: Final = 3600.0
@@ -42,7 +43,7 @@ class Fault:
 
     reason: str
     accept: str
-    text: str
+    text: Bilingual
     fix_en: str
     fix_zh: str
 
@@ -66,11 +67,13 @@ def day(moment: dt.datetime) -> str:
     return moment.strftime("%Y-%m-%d")
 
 
-def described(certificate: x509.Certificate) -> str:
+def described(certificate: x509.Certificate) -> Bilingual:
     """A certificate in one line."""
-    return (
-        f"{x.common_name(certificate)!r}, SHA-1 {x.sha1(certificate)}, valid {day(certificate.not_valid_before_utc)} to "
-        f"{day(certificate.not_valid_after_utc)}"
+    name, thumbprint = x.common_name(certificate), x.sha1(certificate)
+    begin, end = day(certificate.not_valid_before_utc), day(certificate.not_valid_after_utc)
+    return Bilingual(
+        f"{name!r}, SHA-1 {thumbprint}, valid {begin} to {end}",
+        f"“{name}”，SHA-1 {thumbprint}，有效期 {begin} 至 {end}",
     )
 
 
@@ -87,21 +90,28 @@ def _time_fault(shown: Shown, now: dt.datetime) -> Fault | None:
     apart = there is not None and abs((there - now).total_seconds()) > _APART
     if now < x.EARLIEST or (apart and there is not None and begin <= there <= end):
         told = "" if there is None else f", the server's {there.strftime('%Y-%m-%d %H:%M')} UTC"
+        told_zh = "" if there is None else f"，服务器时钟为 {there.strftime('%Y-%m-%d %H:%M')} UTC"
+        here = now.strftime("%Y-%m-%d %H:%M")
         return Fault(
             "gateway_clock_wrong", "",
-            f"the gateway's clock shows {now.strftime('%Y-%m-%d %H:%M')} UTC{told}; the certificate is valid {day(begin)} to {day(end)}",
+            Bilingual(
+                f"the gateway's clock shows {here} UTC{told}; the certificate is valid {day(begin)} to {day(end)}",
+                f"网关时钟为 {here} UTC{told_zh}；证书有效期为 {day(begin)} 至 {day(end)}",
+            ),
             "Set the gateway's clock (`timedatectl`, docs/clock.md); nothing is wrong with the certificate.",
             "请校准网关时钟（timedatectl，见 docs/clock.md）；证书本身没有问题。",
         )  # fmt: skip
     if now < begin:
         return Fault(
-            "server_certificate_not_yet_valid", "expired", f"it is valid from {day(begin)} only, and today is {day(now)}",
+            "server_certificate_not_yet_valid", "expired",
+            Bilingual(f"it is valid from {day(begin)} only, and today is {day(now)}", f"证书自 {day(begin)} 起生效，今天是 {day(now)}"),
             "Set the clock of the machine on which the certificate was made, or this gateway's, and make the certificate anew if it "
             "is the machine's that was wrong.",
             "请校准生成该证书的设备时钟或本网关时钟；若设备时钟曾有误，请重新生成证书。",
         )  # fmt: skip
     return Fault(
-        "server_certificate_expired", "expired", f"it expired on {day(end)}, and today is {day(now)}",
+        "server_certificate_expired", "expired",
+        Bilingual(f"it expired on {day(end)}, and today is {day(now)}", f"证书已于 {day(end)} 过期，今天是 {day(now)}"),
         "Renew the certificate in the server and trust the new one; until then `security: {accept: [expired]}` goes on with the old one.",
         "请在服务器上更新证书并重新信任；在此之前可写 security: {accept: [expired]} 继续使用旧证书。",
     )  # fmt: skip
@@ -117,7 +127,10 @@ def faults(shown: Shown, host: str, now: dt.datetime) -> list[Fault]:
         found.append(
             Fault(
                 "server_certificate_uri", "application_uri",
-                f"the server calls itself {shown.application_uri!r}, and the application URI in the certificate is {has}",
+                Bilingual(
+                    f"the server calls itself {shown.application_uri!r}, and the application URI in the certificate is {has}",
+                    f"服务器自称 {shown.application_uri!r}，而证书中的应用程序 URI 为 {has}",
+                ),
                 "Make the server's certificate anew, with its application URI; or overlook it with `security: {accept: [application_uri]}`.",
                 "请用服务器的应用程序 URI 重新生成其证书；或写 security: {accept: [application_uri]} 忽略。",
             )
@@ -126,7 +139,8 @@ def faults(shown: Shown, host: str, now: dt.datetime) -> list[Fault]:
         has = ", ".join(x.host_names(certificate)) or "none"
         found.append(
             Fault(
-                "server_certificate_host", "host_name", f"it is made for {has}, and not for {host}",
+                "server_certificate_host", "host_name",
+                Bilingual(f"it is made for {has}, and not for {host}", f"证书适用于 {has}，不适用于 {host}"),
                 "Write one of these names in `endpoint`, make the certificate anew with this one, trust it by itself (`guantong certs "
                 "trust`), or overlook it with `security: {accept: [host_name]}`.",
                 "请在 endpoint 中使用证书内的名称，或用该主机名重新生成证书，或单独信任该证书（guantong certs trust），"
@@ -136,7 +150,7 @@ def faults(shown: Shown, host: str, now: dt.datetime) -> list[Fault]:
     if weak := x.weakness(certificate):
         found.append(
             Fault(
-                "server_certificate_weak", "weak", weak,
+                "server_certificate_weak", "weak", Bilingual(weak, f"证书强度不足（{weak}）"),
                 "Make the server's certificate anew with an RSA key of 2048 bits and SHA-256; or overlook it with `security: {accept: [weak]}`.",
                 "请用 2048 位 RSA 密钥与 SHA-256 重新生成服务器证书；或写 security: {accept: [weak]} 忽略。",
             )
@@ -189,14 +203,19 @@ def _revocation(certificate: x509.Certificate, issuer: x509.Certificate, pki: Pk
     lists = [crl for crl in pki.crls() if crl.issuer == issuer.subject and _signed(crl, issuer)]
     if any(crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None for crl in lists):
         return Fault(
-            "server_certificate_revoked", "", f"{x.common_name(issuer)!r} has revoked {x.common_name(certificate)!r}",
+            "server_certificate_revoked", "",
+            Bilingual(
+                f"{x.common_name(issuer)!r} has revoked {x.common_name(certificate)!r}",
+                f"“{x.common_name(issuer)}”已吊销“{x.common_name(certificate)}”",
+            ),
             "Ask whoever runs the authority; the server needs a new certificate.",
             "请联系证书颁发机构管理员；服务器需要新证书。",
         )  # fmt: skip
     if lists or direct:
         return None
     return Fault(
-        "revocation_unknown", "revocation_unknown", f"there is no revocation list of {x.common_name(issuer)!r}",
+        "revocation_unknown", "revocation_unknown",
+        Bilingual(f"there is no revocation list of {x.common_name(issuer)!r}", f"没有“{x.common_name(issuer)}”的吊销列表"),
         "Get the authority's list and take it in with `guantong certs trust FILE.crl`; or do without it: `security: {accept: [revocation_unknown]}`.",
         "请取得该颁发机构的吊销列表并执行 guantong certs trust FILE.crl；或写 security: {accept: [revocation_unknown]} 不作检查。",
     )  # fmt: skip
@@ -257,12 +276,6 @@ def watch(pki: Pki, link: str) -> Callable[[], bool]:
     return lambda: pki.stamp(link) != before
 
 
-def after(seconds: float) -> Callable[[], bool]:
-    """For `AuthError.cured` where the cure is made on the server and cannot be seen from here: try again after a while."""
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() >= end
-
-
 def command(certificate: x509.Certificate) -> str:
     """What trusts a rejected certificate."""
     return f"guantong certs trust {x.sha256(certificate)}"
@@ -279,24 +292,33 @@ def _details(shown: Shown, pin: Pin | None = None) -> dict[str, str]:
     return told if pin is None else {**told, "before": pin.sha256}
 
 
-def _keep(shown: Shown, pki: Pki) -> str:
+def _keep(shown: Shown, pki: Pki) -> Bilingual:
     """Keeps it among the rejected, from where it can be trusted; what to say if that fails."""
     certificate = shown.certificate
     if any(kept.certificate == certificate for kept in pki.certificates("trusted")):
-        return ""
+        return Bilingual("", "")
     try:
         pki.put("rejected", certificate)
     except OSError as error:
-        return f"; it could not be kept: {error}"
-    return ""
+        return Bilingual(f"; it could not be kept: {error}", f"；证书无法保存：{error}")
+    return Bilingual("", "")
 
 
 def _untrusted(shown: Shown, settings: LinkSettings, identity: Identity, pki: Pki, found: list[Fault]) -> AuthError:
-    also = "".join(f"; {fault.text}" for fault in found if fault.accept != "host_name")
+    also = [fault.text for fault in found if fault.accept != "host_name"]
     kept = _keep(shown, pki)
     certificate = shown.certificate
     return AuthError(
-        f"{settings.endpoint}: the server's certificate is not trusted: {described(certificate)}{also}{kept}",
+        Bilingual(
+            "; ".join(
+                [f"{settings.endpoint}: the server's certificate is not trusted: {described(certificate)}", *also]
+            )
+            + kept,
+            "；".join(
+                [f"{settings.endpoint}：服务器证书未受信任：{described(certificate).zh}", *(text.zh for text in also)]
+            )
+            + kept.zh,
+        ),
         reason="server_certificate_untrusted",
         fix_en=f"Compare the fingerprint with the one that the server shows, then: {command(certificate)}",
         fix_zh=f"请与服务器上显示的指纹核对，然后执行：{command(certificate)}",
@@ -311,8 +333,12 @@ def changed(shown: Shown, settings: LinkSettings, identity: Identity, pki: Pki, 
     kept = _keep(shown, pki)
     if _elsewhere(shown, settings.endpoint, pin, pki):
         return AuthError(
-            f"{settings.endpoint}: another machine answers, whose certificate belongs to another endpoint: {described(new)}; "
-            f"before it was {pin.subject!r}, SHA-1 {pin.sha1}, since {pin.since}",
+            Bilingual(
+                f"{settings.endpoint}: another machine answers, whose certificate belongs to another endpoint: {described(new)}; "
+                f"before it was {pin.subject!r}, SHA-1 {pin.sha1}, since {pin.since}",
+                f"{settings.endpoint}：应答的是另一台设备，其证书属于其他端点：{described(new).zh}；原为“{pin.subject}”，SHA-1 {pin.sha1}，"
+                f"自 {pin.since} 起",
+            ),
             reason="server_certificate_changed",
             fix_en="Check cables and IP addresses: two machines seem to be exchanged. If that is meant: guantong certs unpin "
             f"{identity.link}",
@@ -321,8 +347,12 @@ def changed(shown: Shown, settings: LinkSettings, identity: Identity, pki: Pki, 
             cured=watch(pki, identity.link),
         )
     return AuthError(
-        f"{settings.endpoint}: the server's certificate has changed: it was {pin.subject!r}, SHA-1 {pin.sha1}, since {pin.since}, "
-        f"and is {described(new)}{kept}",
+        Bilingual(
+            f"{settings.endpoint}: the server's certificate has changed: it was {pin.subject!r}, SHA-1 {pin.sha1}, since {pin.since}, "
+            f"and is {described(new)}{kept}",
+            f"{settings.endpoint}：服务器证书已变更：原为“{pin.subject}”，SHA-1 {pin.sha1}，自 {pin.since} 起；现为 "
+            f"{described(new).zh}{kept.zh}",
+        ),
         reason="server_certificate_changed",
         fix_en="Find out why: a renewed certificate or a replaced machine is no harm, a stranger in between is. If it is right: "
         f"{command(new)}",
@@ -335,7 +365,10 @@ def changed(shown: Shown, settings: LinkSettings, identity: Identity, pki: Pki, 
 def _faulty(shown: Shown, settings: LinkSettings, identity: Identity, pki: Pki, fault: Fault) -> AuthError:
     details = {key: value for key, value in _details(shown).items() if key != "command"}
     return AuthError(
-        f"{settings.endpoint}: the server's certificate is not valid: {fault.text} ({described(shown.certificate)})",
+        Bilingual(
+            f"{settings.endpoint}: the server's certificate is not valid: {fault.text} ({described(shown.certificate)})",
+            f"{settings.endpoint}：服务器证书无效：{fault.text.zh}（{described(shown.certificate).zh}）",
+        ),
         reason=fault.reason,
         fix_en=fault.fix_en,
         fix_zh=fault.fix_zh,

@@ -35,6 +35,7 @@ from adapters.opcua._strings import UTF8, settle
 from adapters.opcua._types import enumerations
 from adapters.opcua.settings import DeviceSettings, LinkSettings
 from schemas import status as codes
+from schemas.bilingual import Bilingual
 from schemas.profile import OpcUaAddress, OpcUaRules
 from schemas.wire import Flag
 
@@ -79,16 +80,21 @@ class OpcUaAdapter:
         self._check_files()
 
     def _check_files(self) -> None:
-        security = self._settings.security
-        for name in ("certificate", "key", "server_certificate"):
-            path = getattr(security, name)
-            if security.policy == "none" or path is None:
+        settings, security = self._settings, self._settings.security
+        named = {name: getattr(settings, name) for name in ("user_certificate", "user_key")}
+        if security.policy != "none":
+            named |= {f"security.{n}": getattr(security, n) for n in ("certificate", "key", "server_certificate")}
+        for name, path in named.items():
+            if path is None:
                 continue
             try:
                 path.read_bytes()
             except OSError as error:
                 raise ConfigError(
-                    f"{self._settings.endpoint}: security.{name}: {path}: {error.strerror}",
+                    Bilingual(
+                        f"{settings.endpoint}: {name}: {path}: {error.strerror}",
+                        f"{settings.endpoint}：{name}：{path}：{error.strerror}",
+                    ),
                     reason="certificate_missing",
                     fix_en="Put the file there, readable for the gateway's user, or correct the path.",
                     fix_zh="请将文件放到该路径并保证网关用户可读，或修正路径。",

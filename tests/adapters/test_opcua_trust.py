@@ -418,3 +418,147 @@ def test_bytes_that_are_no_certificate() -> None:
             x.read_chain(data)
         with pytest.raises(x.NotACertificateError):
             x.read_certificate(data)
+
+
+# ------------------------------------------------------------------------------------------------------- who signs in
+
+
+class Wire:
+    """A relay in front of a server that keeps what the client sends."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.sent = bytearray()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> str:
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return f"opc.tcp://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}/"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        for writer in self._writers:
+            writer.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *(w.wait_closed() for w in self._writers), return_exceptions=True)
+        await self._listener.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, back]
+        for source, target, kept in ((reader, back, self.sent), (there, writer, bytearray())):
+            task = asyncio.create_task(self._pass(source, target, kept))
+            self._tasks.add(task)
+
+    @staticmethod
+    async def _pass(source: asyncio.StreamReader, target: asyncio.StreamWriter, kept: bytearray) -> None:
+        while data := await source.read(65536):
+            kept += data
+            target.write(data)
+            await target.drain()
+        target.close()
+
+
+ALICE: dict[str, Any] = {"security": "none", "user": "alice", "password": "secret"}
+
+
+async def test_a_password_on_an_open_channel_is_encrypted_for_the_server(
+    server: Protected, files: tuple[Path, Path], pki: Pki
+) -> None:
+    error = await refusal(spec(server.endpoint, pki, **ALICE))  # which prefers Basic256
+    assert (type(error), error.reason) == (AuthError, "password_in_clear")
+    assert "under Basic256," in str(error)
+    server.offer(files, "NoSecurity", BEST)
+    wire = Wire(server.port)
+    async with wire as endpoint, Collector(spec(endpoint, pki, **ALICE)) as host:
+        await host.until(lambda: host.last(0) == 3)
+    assert b"alice" in wire.sent
+    assert b"secret" not in wire.sent
+
+
+@pytest.mark.parametrize("kind", ["NoSecurity", "Basic256Sha256_Sign"])
+async def test_a_password_never_goes_in_clear_unasked(
+    server: Protected, files: tuple[Path, Path], pki: Pki, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that asks for the password in clear, over a channel that does not encrypt."""
+    server.offer(files, kind)
+    pki.put("trusted", certificate_of(files))
+    for endpoint in server.server.iserver.endpoints:
+        for token in endpoint.UserIdentityTokens:
+            token.SecurityPolicyUri = "http://opcfoundation.org/UA/SecurityPolicy#None"
+    name, _, mode = kind.partition("_")
+    security: Any = "none" if name == "NoSecurity" else {"policy": name, "mode": mode}
+    alice = {**ALICE, "security": security}
+    wire = Wire(server.port)
+    async with wire as endpoint:
+        error = await refusal(spec(endpoint, pki, **alice))
+        assert (type(error), error.reason) == (AuthError, "password_in_clear")
+        assert b"secret" not in wire.sent
+        async with Collector(spec(endpoint, pki, **alice, allow_clear_password=True)) as host:
+            await host.until(lambda: host.last(0) == 3)
+    assert b"secret" in wire.sent
+    assert server.sessions() == 0
+
+
+async def test_a_password_goes_only_to_the_server_that_got_it_first(
+    server: Protected, files: tuple[Path, Path], pki: Pki, tmp_path: Path
+) -> None:
+    server.offer(files, "NoSecurity", BEST)
+    wanted = spec(server.endpoint, pki, **ALICE)
+    async with Collector(wanted) as host:
+        await host.until(lambda: host.last(0) == 3)
+    stranger = application_certificate(tmp_path, "stranger", "urn:test:server")
+    server.offer(stranger, "NoSecurity", BEST)
+    error = await refusal(wanted)
+    assert (type(error), error.reason) == (AuthError, "server_certificate_changed")
+    assert server.sessions() == 0
+    pki.put("trusted", pki.find(error.details["fingerprint"]).certificate)
+    async with Collector(wanted) as host:
+        await host.until(lambda: host.last(0) == 3)
+
+
+@pytest.mark.parametrize("security", ["none", "auto"])
+async def test_a_user_certificate(
+    server: Protected, files: tuple[Path, Path], pki: Pki, tmp_path: Path, security: str
+) -> None:
+    pki.put("trusted", certificate_of(files))
+    user = application_certificate(tmp_path, "operator", "urn:operator")
+    seen: list[Any] = []
+    manager = server.server.iserver.user_manager
+    original = manager.get_user
+
+    def spy(*args: Any, certificate: Any = None, **kwargs: Any) -> Any:
+        seen.append(certificate)
+        return original(*args, certificate=certificate, **kwargs)
+
+    manager.get_user = spy
+    try:
+        signing: dict[str, Any] = {"security": security, "user_certificate": user[0], "user_key": user[1]}
+        async with Collector(spec(server.endpoint, pki, **signing)) as host:
+            await host.until(lambda: host.last(0) == 3)
+    finally:
+        manager.get_user = original
+    assert seen == [user[0].read_bytes()]
+
+
+async def test_a_way_of_signing_in_that_the_server_lacks(server: Protected, files: tuple[Path, Path], pki: Pki) -> None:
+    for endpoint in server.server.iserver.endpoints:
+        endpoint.UserIdentityTokens = [t for t in endpoint.UserIdentityTokens if t.TokenType.name == "UserName"]
+    error = await refusal(spec(server.endpoint, pki, security="none"))
+    assert error.reason == "identity_unsupported"
+    assert "UserName" in error.fix_en
+    assert server.sessions() == 0
+
+
+async def test_a_user_certificate_that_is_not_there(server: Protected, pki: Pki, tmp_path: Path) -> None:
+    missing: dict[str, Any] = {
+        "security": "none",
+        "user_certificate": tmp_path / "no.der",
+        "user_key": tmp_path / "no.pem",
+    }
+    with pytest.raises(AdapterError) as caught:
+        OpcUaAdapter(spec(server.endpoint, pki, **missing))
+    assert caught.value.reason == "certificate_missing"
+    assert "no.der" in str(caught.value)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from asyncua import ua
@@ -14,6 +14,7 @@ from asyncua import ua
 from adapters.contract import (
     AdapterError,
     Clock,
+    DeadbandHeld,
     DeviceSpec,
     DeviceState,
     LinkSpec,
@@ -26,6 +27,7 @@ from adapters.opcua import _events, _monitoring, _redundancy, _resolve, _resumpt
 from adapters.opcua._acknowledgements import Acknowledgements
 from adapters.opcua._backfill import Backfill
 from adapters.opcua._conditions import Conditions, Refresher
+from adapters.opcua._deadband import DeadbandProbe
 from adapters.opcua._errors import EXPECTED, lost, translate
 from adapters.opcua._events import EventItem
 from adapters.opcua._limits import Limits
@@ -93,6 +95,7 @@ class Link:
         self._due: dict[str, tuple[float, float]] = {}
         """Devices without a root, and event clauses that were refused: (pause, monotonic time of the next attempt)."""
         self._redone = 0
+        self._held: set[int] = self._limits.held
         self.conditions: dict[str, Conditions] = {}
         """What is known of the conditions of each alarm clause, by its name; the adapter puts here what outlives a link."""
         self._retry_wake = asyncio.Event()
@@ -106,7 +109,7 @@ class Link:
         """Connects and subscribes. Raises asyncua's and the network's errors, LowServiceLevel for a server that is worth less than `least`;
         leaves nothing open when it raises."""
         before, self._before = self._before, None
-        self.session.resume = before is not None
+        self.session.resume = before is not None and _resumption.same_session(self.session, before.session)
         await self.session.open()
         try:
             self._definitions = Definitions(self.session, self._clock.monotonic, self._settings.item_retry)
@@ -127,6 +130,7 @@ class Link:
             self._spawn(self._retry())
             self._spawn(self._definitions.run(self._read_structures))
             self._spawn(self._refresher.run())
+            self._probe_deadband()
         except BaseException:
             await self.close()
             raise
@@ -246,6 +250,50 @@ class Link:
             )  # fmt: skip
         return self._groups[key]
 
+    def _hold(self, items: Iterable[Item], held: bool) -> None:
+        """The server applies the deadbands of these items, or the gateway does: the host is told before their next values."""
+        by_device: dict[str, list[int]] = defaultdict(list)
+        for item in items:
+            item.filtered = held
+            by_device[item.device.id].append(item.point.id)
+        for device, points in by_device.items():
+            if not self._held.isdisjoint(points) if not held else not self._held.issuperset(points):
+                self.outlet.put(DeadbandHeld(device, points, held))
+        (self._held.update if held else self._held.difference_update)(p for ps in by_device.values() for p in ps)
+
+    async def _filter(self, items: Sequence[Item], held: bool) -> bool:
+        """Makes items with a deadband at the server, or without; the old one ends when the new one is there, so that nothing is missed.
+        False where an item is not alive or its subscription is full: then nothing is changed."""
+        by_subscription: dict[Subscription, list[Item]] = defaultdict(list)
+        for item in items:
+            if item.subscription is not None and item.item_id is not None:
+                by_subscription[item.subscription].append(item)
+        done = sum(map(len, by_subscription.values())) == len(items)
+        for subscription, some in by_subscription.items():
+            room = self._room(subscription) or len(some)
+            for first in range(0, len(some), room):
+                done = await self._refilter(subscription, some[first : first + room], held) and done
+        return done
+
+    async def _refilter(self, subscription: Subscription, items: list[Item], held: bool) -> bool:
+        old = {item.point.id: (item.item_id, item.node) for item in items}
+        self._hold(items, held)
+        await _monitoring.create_items(self.session, subscription, items)
+        replaced = [old[item.point.id][0] for item in items if item.item_id != old[item.point.id][0]]
+        await _monitoring.delete_items(self.session, subscription, [each for each in replaced if each is not None])
+        left = [item for item in items if item.item_id == old[item.point.id][0]]
+        for item in left:  # the old one goes on
+            item.node = old[item.point.id][1]
+            subscription.points.add(item.point.id)
+        plain = [item for item in items if item.plain]
+        self._hold(left + plain if held else [], False)
+        return not left and not plain
+
+    def _probe_deadband(self) -> None:
+        candidates = [item for item in self._items.values() if item.may_be_filtered and item.alive]
+        if candidates and self._limits.deadbands is None:
+            self._spawn(DeadbandProbe(self.session, self._clock, self.outlet, candidates, self._filter).run())
+
     async def _read_structures(self) -> None:
         """Structures that came before their types were known are read once more."""
         by_group: dict[tuple[str, str], list[Item]] = defaultdict(list)
@@ -279,6 +327,7 @@ class Link:
         for item, node in zip(items, nodes, strict=True):
             item.node = node
         await self._definitions.prepare([item.node for item in items if item.structured])
+        self._hold([item for item in items if item.may_be_filtered or item.filtered], self._limits.deadbands is True)
         waiting = [item for item in items if not item.read_only and not isinstance(item.node, Unresolved)]
         while waiting:
             subscription = self._with_room(group) or await self._create_subscription(group, group.period)
@@ -297,6 +346,7 @@ class Link:
                 self._limits.items_per_subscription = held
                 waiting = surplus + waiting
         now = self._clock.monotonic()
+        self._hold([item for item in items if item.plain and item.filtered], False)
         for item in items:
             if item.alive:
                 item.made(now)  # a trouble that was told is over with the first value that is not bad

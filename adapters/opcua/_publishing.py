@@ -169,9 +169,8 @@ class Publisher:
                 if number > gap:
                     self._lose(subscription, gap, number - 1)
                 subscription.passed(number)
-                queues, subscription.queues = subscription.queues, {}  # it was published before the outage
                 self._count("values", subscription.deliver(message, True, self._clock.now()))
-                subscription.queues = queues
+                subscription.seen.clear()  # the next one was published by itself
                 gap = number + 1
             if gap <= missing[-1]:
                 self._lose(subscription, gap, missing[-1])

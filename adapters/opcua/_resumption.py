@@ -105,13 +105,16 @@ async def gone_on(
     before = {subscription: subscription.complete_to for subscription in group.subscriptions}
     while any(s.repairing or s.complete_to == before.get(s) for s in group.subscriptions):  # noqa: ASYNC110  silence is watched
         await asyncio.sleep(_LOOK)
-    holes, group.holes = list(group.holes or ()), None
+    holes = list(group.holes or ())  # kept until they are told: the link may break once more before
     end = group.completed() or clock.now()
     good = [i for i in items if i.alive and i.node is not None and not isinstance(i.node, Unresolved)]
     rows = await session.read([item.node for item in good])
     if holes:
         live = {item.point.id: row for item, row in zip(good, rows, strict=True)}
         await _fill(session, outlet, clock, server_clock, group, items, holes, live)
+    for hole in (group.holes or [])[len(holes) :]:
+        outlet.put(hole)
+    group.holes = None
     if since is not None:
         outlet.put(Recovered(group.device, group.name, end, (), timed=False))
     if not rows:
@@ -151,6 +154,11 @@ async def _fill(
         rest = sorted(left & (points if hole.points is None else set(hole.points)))
         if rest:
             outlet.put(Lost(hole.device, rest, hole.start, hole.end, hole.cause, hole.count, hole.detail, hole.token))
+
+
+def same_session(session: Session, before: Session) -> bool:
+    """Whether what the server was left with is the session of that link, and not one that was begun since and came to nothing."""
+    return session.orphan is not None and before.orphan is not None and session.orphan.token == before.orphan.token
 
 
 def group_points(items: Iterable[Item]) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -31,6 +32,14 @@ Told = tuple[Any, int, int | None]
 
 
 @dataclass(slots=True)
+class Watched:
+    """Everything that comes of one point."""
+
+    point: int
+    values: list[Any] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Group:
     """A device's group: all its subscriptions together tell how complete it is."""
 
@@ -49,6 +58,9 @@ class Group:
     """The first live row of each point, kept while an outage is being filled from the server's history."""
     told: dict[int, Told] | None = None
     """What came last of each point; kept only for a group that is read besides being subscribed."""
+
+    watched: Watched | None = None
+    """A point of which all values are noted, while the server's deadband is tried on it."""
 
     def polled(self, complete_to: int) -> None:
         """A reading turn saw everything up to then."""
@@ -94,6 +106,8 @@ class Subscription:
     first: bool = True
     queues: dict[int, int] = field(default_factory=dict)
     """Point -> values that its queue holds at the server; only from an outage until its first notification without more."""
+    seen: Counter[int] = field(default_factory=Counter)
+    """Values of each point since then."""
     initial: set[int] = field(default_factory=set)
     """Points whose first row has not come yet."""
     held: list[tuple[Message, bool, int]] = field(default_factory=list)
@@ -152,6 +166,7 @@ class Subscription:
         self.previous = min(received, self.complete_to if self.complete_to is not None else received)
         if not more:
             self.queues.clear()
+            self.seen.clear()
         return sum(len(change.handles) for change in message.changes)
 
     def _queue(
@@ -240,6 +255,9 @@ class Subscription:
         )  # fmt: skip
         if status is not None or self.group.encoding != UTF8:
             settle(samples, self.group.encoding)
+        if (watched := self.group.watched) is not None and watched.point in self.points:
+            pairs = zip(change.handles, samples.values, strict=True)
+            watched.values += [value for point, value in pairs if point == watched.point]
         if self.group.told is not None:
             told = zip(samples.values, samples.status or repeat(0), change.source, strict=False)
             self.group.told.update(zip(change.handles, told, strict=False))
@@ -248,9 +266,8 @@ class Subscription:
 
     def _check_queues(self, change: DataChange, items: list[Item], start: int, end: int) -> None:
         """A queue that is full after an outage may have overflowed, also if the server does not say so (asyncua's does not)."""
-        for point in change.handles:
-            self.queues[point] = self.queues.get(point, _LARGEST) - 1
-        full = sorted({point for point in change.handles if self.queues[point] <= 0})
+        self.seen.update(change.handles)
+        full = sorted(point for point in set(change.handles) if self.seen[point] >= self.queues.get(point, _LARGEST))
         if full:
             detail = "the server's queue was full after the outage"
             self._overrun(items, Lost(self.group.device, full, start, end, Cause.OVERRUN, detail=detail))

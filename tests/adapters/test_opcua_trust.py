@@ -22,6 +22,7 @@ from adapters.opcua.pki import Pki, PkiError
 from tests.adapters.opcua_collector import Collector, device, link, node
 from tests.adapters.opcua_server import SmallServer
 from tests.servers.certificates import ApplicationAuthority, application_certificate
+from tests.servers.foreign import NodeOpcUaServer
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -562,3 +563,30 @@ async def test_a_user_certificate_that_is_not_there(server: Protected, pki: Pki,
         OpcUaAdapter(spec(server.endpoint, pki, **missing))
     assert caught.value.reason == "certificate_missing"
     assert "no.der" in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------ another stack
+
+
+async def test_another_stack(node_opcua_server: NodeOpcUaServer, pki: Pki) -> None:
+    server = node_opcua_server
+    named = device([f"nsu={server.namespace};{server.nodes['Counter']['node_id'].split(';', 1)[1]}"])
+    bare = server.endpoint.removesuffix("/foreign")
+
+    def wanted(**settings: Any) -> LinkSpec:
+        made = link(bare, named, **{"security": "auto", "timeout": 10.0, **settings})
+        return dataclasses.replace(made, pki=pki.folder, gateway="box")
+
+    error = await refusal(wanted())
+    assert error.reason == "server_certificate_untrusted"
+    pki.put("trusted", pki.find(error.details["fingerprint"]).certificate)
+    for settings in (
+        {},
+        {"user": "operator", "password": "贯通-secret"},
+        {"security": "none", "user": "operator", "password": "贯通-secret"},
+        {"security": {"policy": "Basic256Sha256", "mode": "Sign"}, "user": "operator", "password": "贯通-secret"},
+    ):
+        async with Collector(wanted(**settings)) as host:
+            await host.until(lambda: host.last(0) is not None)
+    pins = Pki(pki.folder, "box").pins("link")
+    assert {pin.mode for pin in pins.values()} <= {"", "SignAndEncrypt"}

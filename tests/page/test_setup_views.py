@@ -16,7 +16,7 @@ from tests.chain.installation import Installation
 from tests.chain.installation import Workshop as Machines
 from tests.page.browser import DESKTOP, PHONE, Browser, browsing
 from tests.page.test_views import shot
-from tests.servers.processes import HOST
+from tests.servers.processes import HOST, accepts
 from tests.servers.waiting import eventually
 
 pytestmark = [pytest.mark.usefixtures("chromium"), pytest.mark.chain, pytest.mark.xdist_group("page-setup")]
@@ -37,6 +37,7 @@ class Hall:
         self.first = self.gateway.config.read_text(encoding="utf-8")
         self.gateway.start()
         eventually(lambda: self.gateway.complete_to(), 60, what="readings are stored")
+        eventually(lambda: accepts(self.gateway.api_port), 60, what="the page is served")
 
     @property
     def base(self) -> str:

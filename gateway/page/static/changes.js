@@ -47,11 +47,17 @@ function effects({ changes, links }) {
 
 const counts = (some) => Object.fromEntries(["added", "changed", "removed"].map((how) => [how, some.filter((item) => item.how === how).length]));
 
+/** A mistake of the configuration; its text need not say once more where it is. */
+function mistake({ parameter = "", expected = "" }) {
+  const path = parameter.split(": ").at(-1);
+  return { place: parameter, text: path && expected.includes(`${path}: `) ? expected.slice(expected.indexOf(`${path}: `) + path.length + 2) : expected };
+}
+
 /** A problem, with the mistakes of the configuration by line and path, and after a conflict the ways on. */
 function complain(error) {
   const place = byId("changes-error");
   place.replaceChildren(failureBox(error));
-  if (error.errors?.length) place.append(cells(error.errors.map((item) => ({ place: item.parameter ?? item.place, found: item.found, text: item.expected || item.detail })), "mistake"));
+  if (error.errors?.length) place.append(cells(error.errors.map(mistake), "mistake"));
   if (conflict(error)) place.append(el("p", {}, t(draft.get().again ? "conflict_remake" : "conflict_compare")));
   byId("changes-remake").hidden = !(conflict(error) && draft.get().again);
   byId("changes-again").hidden = !(error.status === 0 || error.status >= 500 || conflict(error));

@@ -4,6 +4,8 @@ import { otherKey } from "./api.js";
 import { el } from "./dom.js";
 import { t } from "./texts.js";
 
+const SOON = 500; // ms after which it is said that something is under way
+
 /** What a failed question says, as an element. One for a missing role offers another key. */
 export function failureBox(error) {
   const box = el(
@@ -31,6 +33,8 @@ export async function doing(button, place, work) {
   button.setAttribute("aria-disabled", "true"); // not `disabled`: the focus would be lost
   button.classList.add("busy");
   place.replaceChildren();
+  const working = el("p", { class: "hint" }, t("working"));
+  const timer = setTimeout(() => place.append(working), SOON);
   try {
     return await work();
   } catch (error) {
@@ -38,6 +42,8 @@ export async function doing(button, place, work) {
     place.scrollIntoView({ block: "nearest" });
     return undefined;
   } finally {
+    clearTimeout(timer);
+    working.remove();
     button.removeAttribute("aria-disabled");
     button.classList.remove("busy");
   }

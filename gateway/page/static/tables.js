@@ -11,15 +11,18 @@ const MOST = 16 * 1024 * 1024;
 const SHOWN = 200;
 let permitted = false;
 
-const show3 = (items, last) => items.slice(0, SHOWN).map((item) =>
-  el("tr", {}, el("td", { class: "code" }, item.place), el("td", {}, item.found === null || item.found === undefined || item.found === "" ? "—" : String(item.found)), el("td", {}, last(item))));
+const given = (value) => value !== null && value !== undefined && value !== "";
 
-/** What is to be mended or to be known, each with its cell. */
-export function cells(items, label, last = (item) => item.detail || item.expected || item.text || "") {
-  const heads = ["cell", "found", label].map((name) => el("th", { scope: "col" }, t(name)));
+/** What is to be mended or to be known, each with its place: [{place, found, text}]. `label` heads the last column. */
+export function cells(items, label) {
+  const found = items.some((item) => given(item.found));
+  const heads = ["place", ...(found ? ["found"] : []), label].map((name) => el("th", { scope: "col" }, t(name)));
+  const rows = items.slice(0, SHOWN).map((item) =>
+    el("tr", {}, el("td", { class: "code" }, item.place), found ? el("td", {}, given(item.found) ? String(item.found) : "—") : null, el("td", { class: "text" }, item.text)),
+  );
   return el(
     "div", {},
-    el("div", { class: "wide" }, el("table", { class: "cells" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...show3(items, last)))),
+    el("div", { class: "wide" }, el("table", { class: "cells" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows))),
     items.length > SHOWN ? el("p", { class: "hint" }, t("and_more", { n: items.length - SHOWN })) : null,
   );
 }
@@ -42,7 +45,7 @@ async function upload(file) {
   } catch (error) {
     showFailure(wrong, error);
     setTimeout(() => wrong.scrollIntoView({ block: "nearest" }));
-    if (error.errors?.length) wrong.append(cells(error.errors.map((item) => ({ place: item.parameter, ...item })), "write_instead"));
+    if (error.errors?.length) wrong.append(cells(error.errors.map(({ place, parameter, found, detail, expected }) => ({ place: place || parameter, found, text: detail || expected })), "write_instead"));
   } finally {
     byId("tables-drop").classList.remove("busy");
     byId("tables-file").value = ""; // so that the same file, mended, can be chosen again

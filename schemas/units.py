@@ -88,11 +88,13 @@ def conversion(source: Unit, target: Unit) -> tuple[float, float]:
     if source.quantity != target.quantity:
         pair = frozenset((source.quantity, target.quantity))
         why = next((reason for kinds, reason in _REASONS if pair <= kinds), _NOTHING)
+        source_en, target_en = _spoken(source.quantity), _spoken(target.quantity)
+        source_zh, target_zh = source.name_zh, target.name_zh
         raise UnitError(
             Bilingual(
-                f"cannot convert {source.symbol} ({source.code}, {_spoken(source.quantity)}) to {target.symbol} "
-                f"({target.code}, {_spoken(target.quantity)}): {why}",
-                f"无法将 {source.symbol}（{source.code}，{source.name_zh}）换算为 {target.symbol}（{target.code}，{target.name_zh}）："
+                f"cannot convert {source.symbol} ({source.code}, {source_en}) to {target.symbol} "
+                f"({target.code}, {target_en}): {why}",
+                f"无法将 {source.symbol}（{source.code}，{source_zh}）换算为 {target.symbol}（{target.code}，{target_zh}）："
                 f"{chinese(why)}",
             )
         )
@@ -264,11 +266,11 @@ def _lookup(key: str, text: str) -> Unit | None:
     alias, unit = next(iter(near.items()))
     if len({unit.code for unit in near.values()}) > 1:
         meanings = " or ".join(f"{alias} ({unit.name_en}, {unit.name_zh})" for alias, unit in near.items())
-        meant = " 或 ".join(f"{alias}（{unit.name_zh}）" for alias, unit in near.items())
+        meanings_zh = " 或 ".join(f"{alias}（{unit.name_zh}）" for alias, unit in near.items())
         raise UnitError(
             Bilingual(
                 f"unit {text!r} may mean several things by its upper and lower case: write {meanings}",
-                f"单位 {text!r} 因大小写可有多种含义：请写 {meant}",
+                f"单位 {text!r} 因大小写可有多种含义：请写 {meanings_zh}",
             )
         )
     if _spelled_like_ucum(key):

@@ -109,11 +109,10 @@ def open_failed(settings: ModbusLinkSettings, error: OSError | None) -> Transien
             fix_zh="可能有其他主站占用设备：许多设备只允许 1 至 4 个连接。",
         )
     unreachable = number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+    what = str(error.strerror or error)
+    told = Bilingual(what, f"网络不可达（{what}）" if unreachable else f"无法打开连接（{what}）")
     return TransientError(
-        Bilingual(
-            f"{place}: {error.strerror or error}",
-            f"{place}：{'网络不可达' if unreachable else '无法打开连接'}（{error.strerror or error}）",
-        ),
+        Bilingual(f"{place}: {told}", f"{place}：{chinese(told)}"),
         reason="unreachable" if unreachable else "open_failed",
         fix_en="Check address, network mask and route of this gateway and of the device.",
         fix_zh="请检查网关与设备的 IP 地址、子网掩码和路由。",

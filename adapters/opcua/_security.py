@@ -173,7 +173,7 @@ def user_files(settings: LinkSettings) -> tuple[x509.Certificate, Any]:
 def invalid(settings: LinkSettings, what: str) -> ConfigError:
     """A certificate or key that is named in the settings cannot be used."""
     return ConfigError(
-        Bilingual(f"{settings.endpoint}: security: {what}", f"{settings.endpoint}：security：{what}"),
+        Bilingual(f"{settings.endpoint}: security: {what}", f"{settings.endpoint}：安全设置（security）：{what}"),
         reason="certificate_invalid",
         fix_en="Check that the files are an X.509 certificate and its RSA key (PEM or DER), and `key_password`.",
         fix_zh="请检查文件是否为 X.509 证书及其 RSA 私钥（PEM 或 DER），以及 key_password。",

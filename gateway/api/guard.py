@@ -124,7 +124,7 @@ class Guard:
                 "too-large",
                 Words(
                     f"The body has {length[:20].decode('latin-1')} bytes; at most {most} are read.",
-                    f"请求体过大，上限 {most} 字节。",
+                    f"请求体有 {length[:20].decode('latin-1')} 字节，上限 {most} 字节。",
                 ),
                 headers={"Connection": "close"},
             )

@@ -131,6 +131,109 @@ _REASONS: Final[dict[str, Reason]] = {
         Words("The server lacks a service that is needed.", "服务器不支持所需服务。"),
         Words("Check the server's version and licence.", "请检查服务器版本与授权。"),
     ),
+    "server_certificate_untrusted": Reason(
+        Words("The server's certificate is not trusted yet.", "服务器证书尚未受信任。"),
+        Words(
+            "Compare its fingerprint with the one that the server shows, then trust it: `guantong certs list`, `guantong certs trust`.",
+            "请与服务器上显示的指纹核对，然后信任它：guantong certs list，guantong certs trust。",
+        ),
+    ),
+    "server_certificate_changed": Reason(
+        Words("The server shows another certificate than before.", "服务器证书与之前的不同。"),
+        Words(
+            "Find out why; if it is right, trust the new one with `guantong certs trust`, or set `server_certificate` anew.",
+            "请查明原因；确认无误后用 guantong certs trust 信任新证书，或更新 server_certificate。",
+        ),
+    ),
+    "server_certificate_invalid": Reason(
+        Words("What the server shows as its certificate cannot be used.", "服务器出示的证书无法使用。"),
+        Words("Make the server's certificate anew.", "请在服务器上重新生成证书。"),
+    ),
+    "security_downgrade": Reason(
+        Words("The server no longer offers the protection that was agreed on.", "服务器不再提供先前约定的安全保护。"),
+        Words(
+            "Find out who changed the server's security, or who answers in its place; if it is meant: `guantong certs unpin LINK`.",
+            "请查明是谁更改了服务器的安全设置，或是否有人冒充服务器；若属有意更改：guantong certs unpin LINK。",
+        ),
+    ),
+    "security_none_offered": Reason(
+        Words("The server offers no protection that counts.", "服务器未提供有效的安全保护。"),
+        Words(
+            "Switch Basic256Sha256 or better on in the server, or write `security: none`.",
+            "请在服务器上启用 Basic256Sha256 或更强的策略，或写 security: none。",
+        ),
+    ),
+    "discovery_tampered": Reason(
+        Words("Somebody between gateway and server changes messages.", "网关与服务器之间有人篡改报文。"),
+        Words("Look at the network between them.", "请检查两者之间的网络。"),
+    ),
+    "pki_unusable": Reason(
+        Words("The gateway's own folder of certificates cannot be used.", "网关自己的证书文件夹无法使用。"),
+        Words(
+            "The folder `pki` in data_dir must be writable for the gateway's user; the log says more.",
+            "data_dir 下的 pki 文件夹须对网关用户可写；详见日志。",
+        ),
+    ),
+    "password_in_clear": Reason(
+        Words("The server takes the password only unprotected, so it was not sent.", "服务器只接收未加密的密码，因此未发送。"),
+        Words(
+            "Use a protected channel (`security: auto`), or have the server encrypt passwords.",
+            "请使用加密连接（security: auto），或在服务器上启用密码加密。",
+        ),
+    ),
+    "identity_unsupported": Reason(
+        Words("The server does not let anybody sign in this way.", "服务器不支持这种登录方式。"),
+        Words(
+            "Set `user` and `password`, `user_certificate`, or neither, as the server offers.",
+            "请按服务器支持的方式设置 user/password、user_certificate 或匿名。",
+        ),
+    ),
+    "service_level_low": Reason(
+        Words("The server says of itself that it is not healthy.", "服务器自述状态不健康。"),
+        Words(
+            "Look into the server's own diagnostics; the gateway takes a better one of redundant servers by itself.",
+            "请查看服务器自身的诊断信息；有更好的冗余服务器时网关会自动切换。",
+        ),
+    ),
+    "connect_timeout": Reason(Words("The connection could not be made in time.", "未能及时建立连接。"), _CABLE),
+    "link_ended": Reason(Words("The link ended without a reason.", "链路无故结束。"), _WAIT),
+    "ended": Reason(Words("It ended without being asked to.", "意外结束。"), _WAIT),
+    "garbled": Reason(
+        Words("Bytes came, but no answer that can be read.", "收到字节，但无法识别为应答。"),
+        Words("Check baud rate, parity, and that no two units have one number.", "请检查波特率、校验位，以及站号是否重复。"),
+    ),
+    "foreign_master": Reason(
+        Words("Another master speaks on this serial line.", "串行总线上有其他主站在通信。"),
+        Words("A serial line bears one master: stop the other one.", "串行总线上只能有一个主站：请停用另一个主站。"),
+    ),
+    "unit": Reason(
+        Words("This unit number cannot be asked on a serial line.", "串行总线上不能访问该站号。"),
+        Words("Write the station number that is set at the device, 1 to 247.", "请填写设备上设置的站号（1 至 247）。"),
+    ),
+    "address_invalid": Reason(
+        Words("An address is not valid.", "地址无效。"),
+        Words("Correct the address in the profile or the device's settings.", "请修正模板或设备设置中的地址。"),
+    ),
+    "adapter_unknown": Reason(
+        Words("No adapter is registered under this name.", "没有以此名称注册的适配器。"),
+        Words("Correct `adapter:`, or install the package that brings it.", "请更正 adapter，或安装提供它的软件包。"),
+    ),
+    "adapter_broken": Reason(
+        Words("The adapter cannot be imported.", "适配器无法导入。"),
+        Words("Reinstall or remove the package that brings it.", "请重新安装或卸载提供它的软件包。"),
+    ),
+    "adapter_failed": Reason(
+        Words("The adapter failed in a way that nobody expected.", "适配器发生意外错误。"),
+        Words("See the log of the role collect, and report it to who made the adapter.", "请查看 collect 的日志，并反馈给适配器的提供方。"),
+    ),
+    "model": Reason(
+        Words("Settings of another adapter.", "设置属于其他适配器。"),
+        Words("Check the configuration with `guantong check`.", "请用 guantong check 检查配置。"),
+    ),
+    "link_broken": Reason(
+        Words("The link has no usable settings.", "链路没有可用的设置。"),
+        Words("Check the configuration with `guantong check`.", "请用 guantong check 检查配置。"),
+    ),
 }  # fmt: skip
 
 _OTHER_FIX: Final = Words("See the log of the role collect.", "请查看 collect 的日志。")

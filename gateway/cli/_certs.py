@@ -190,7 +190,7 @@ def _take_in(pki: Pki, store: Any, file: Path) -> None:
         except x.NotACertificateError:
             fail(
                 say(
-                    f"{file}：不是证书，也不是吊销列表",
+                    f"{file}：不是证书，也不是吊销列表（{error}）",
                     f"{file}: neither a certificate nor a revocation list ({error})",
                 )
             )

@@ -26,6 +26,7 @@ from adapters.contract import (
     BrowseNode,
     ConfigError,
     Counters,
+    DeadbandHeld,
     DeviceEvent,
     DeviceState,
     Item,
@@ -161,7 +162,9 @@ def check_item(item: Item) -> None:
         assert item.cause in set(Cause), f"{item.cause!r} is not a cause of schemas.wire.Cause"
         assert item.start <= item.end
     else:
-        assert isinstance(item, DeviceEvent | DeviceState | PointTrouble), f"{type(item).__name__} is no item"
+        assert isinstance(item, DeviceEvent | DeviceState | PointTrouble | DeadbandHeld), (
+            f"{type(item).__name__} is no item"
+        )
 
 
 def check_plain(value: Any) -> None:

@@ -287,7 +287,17 @@ class Recovered:
     timed: bool = True
 
 
-Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble | Recovered
+@dataclass(slots=True)
+class DeadbandHeld:
+    """From now on the device itself leaves out what lies within the deadbands of these points (`held`), or no longer does. While it does,
+    each value that comes is stored if it differs: two deadbands, one after the other, would be one of twice the size."""
+
+    device: str
+    points: Sequence[int]
+    held: bool
+
+
+Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble | Recovered | DeadbandHeld
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,9 +205,6 @@ class OpcUaRules(Strict):
         description="Where deadbands are applied: at the server too, once it has shown that its deadband keeps slow drifts, "
         "or in the gateway alone.",
     )
-    structures: bool = Field(
-        default=True, description="Structures are decoded by the server's type definitions; false: they stay bytes."
-    )
 
     @field_validator("encoding")
     @classmethod

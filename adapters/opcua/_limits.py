@@ -39,6 +39,8 @@ class Limits:
         """Whether a transferred subscription lives: one that fell silent did not."""
         self.items_per_subscription: int | None = None
         """As the server tells or as its refusals show; None while unknown."""
+        self.held: set[int] = set()
+        """Points whose deadband the host was told to leave to the server."""
         self.deadbands: bool | None = None
         """Whether the server's deadband compares with the value reported last, so that it keeps slow drifts; None while unknown."""
 

@@ -31,6 +31,8 @@ _SLACK: Final = 10
 """Samples that a server's queue holds beyond those of two publishing intervals, for a late PublishRequest."""
 _EVENT_QUEUE: Final = 10_000
 _DEFAULT: Final = GroupOptions()
+_JUST_BELOW: Final = 1 - 2**-30
+"""A server reports what differs by more than the deadband, the gateway stores what differs by as much."""
 _TRIGGERS: Final = {
     "status": ua.DataChangeTrigger.Status,
     "status-value": ua.DataChangeTrigger.StatusValue,
@@ -64,6 +66,8 @@ class Item:
     """Monotonic time at which it was made last."""
     read_only: bool = False
     """It is read on a grid and not monitored."""
+    filtered: bool = False
+    """Its deadband is applied by the server."""
     plain: bool = False
     """The server refused its filter: it is monitored without one."""
 
@@ -73,9 +77,11 @@ class Item:
         return self.device.options.get(self.point.group, _DEFAULT)
 
     @property
-    def deadband_at_server(self) -> bool:
+    def may_be_filtered(self) -> bool:
         """Whether its deadband may be applied by the server, once that has shown to be worth it."""
-        return rules_of(self.device).deadband == "server"
+        trigger = address_of(self.point).trigger or self.options.trigger
+        apart = self.read_only or self.plain or self.options.mode != "subscribe" or trigger == "status"
+        return bool(self.point.deadband) and not apart and rules_of(self.device).deadband == "server"
 
     @property
     def alive(self) -> bool:
@@ -127,11 +133,11 @@ def data_change_filter(item: Item, deadband: bool) -> Any:
     wanted = ua.DataChangeFilter()
     wanted.Trigger = _TRIGGERS[trigger]
     wanted.DeadbandType = int(ua.DeadbandType.Absolute if band else ua.DeadbandType.None_)
-    wanted.DeadbandValue = float(band)
+    wanted.DeadbandValue = float(band) * _JUST_BELOW
     return wanted
 
 
-def _item_request(item: Item, publishing: float, deadbands: bool) -> Any:
+def _item_request(item: Item, publishing: float) -> Any:
     address, options = address_of(item.point), item.options
     sampling = next((s for s in (address.sampling, options.sampling) if s is not None), item.group.period)
     per_publish = math.ceil(publishing / sampling) if sampling > 0 else 100
@@ -144,7 +150,7 @@ def _item_request(item: Item, publishing: float, deadbands: bool) -> Any:
     parameters.SamplingInterval = sampling * 1_000
     parameters.QueueSize = address.queue or options.queue or 2 * per_publish + _SLACK
     parameters.DiscardOldest = (address.discard or options.discard) == "oldest"
-    wanted = data_change_filter(item, deadbands and item.deadband_at_server)
+    wanted = data_change_filter(item, item.filtered)
     if wanted is not None:
         parameters.Filter = wanted
     return request
@@ -163,8 +169,7 @@ async def create_items(session: Session, subscription: Subscription, items: Sequ
         request = ua.CreateMonitoredItemsRequest()
         request.Parameters.SubscriptionId = subscription.id
         request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-        deadbands = session.limits.deadbands is True
-        request.Parameters.ItemsToCreate = [_item_request(item, subscription.publishing, deadbands) for item in piece]
+        request.Parameters.ItemsToCreate = [_item_request(item, subscription.publishing) for item in piece]
         return list((await session.call(request, ua.CreateMonitoredItemsResponse)).Results)
 
     results = await session.limits.calls(limits.MONITOR, items, call)

@@ -16,6 +16,7 @@ from adapters.contract import (
     Clock,
     ConfigError,
     Counters,
+    DeadbandHeld,
     DeviceEvent,
     DeviceState,
     Item,
@@ -355,6 +356,9 @@ class LinkHost:
                 if quiet and not device.declared:
                     await self._up(device, now)
                 continue
+            for name, problem in device.normaliser.misfits().items():
+                if problem is not None or device.troubles.get(name, "").startswith("BadTypeMismatch"):
+                    self._trouble(device, name, problem)
             for readings in device.normaliser.tick(now):
                 await self._put(readings)
             await self._besides(device)
@@ -386,11 +390,18 @@ class LinkHost:
                 await self._recovered(device, item)
             case PointTrouble():
                 name = self._by_point[item.point].signal.name
-                if item.problem is None:
-                    device.troubles.pop(name, None)
-                else:
-                    device.troubles[name] = item.problem
-                self._dirty = True  # told with the next tick: a thousand wrong addresses are one change
+                self._trouble(device, name, item.problem)
+            case DeadbandHeld():
+                device.normaliser.deadbands(item.points, item.held)
+
+    def _trouble(self, device: _Device, signal: str, problem: str | None) -> None:
+        if device.troubles.get(signal) == problem:
+            return
+        if problem is None:
+            del device.troubles[signal]
+        else:
+            device.troubles[signal] = problem
+        self._dirty = True  # told with the next tick: a thousand wrong addresses are one change
 
     async def _samples(self, adapter: Adapter, device: _Device, samples: Samples) -> None:
         if _alive(samples):

@@ -17,7 +17,8 @@ from gateway.collect.clock import AHEAD, EARLIEST, ClockChange, DeviceClock
 from gateway.collect.counters import CounterWatch
 from gateway.collect.items import Readings
 from gateway.config.plan import PlannedDevice
-from schemas.status import BAD_ENCODING_LIMITS_EXCEEDED, BAD_NO_COMMUNICATION, CODE_MASK
+from schemas.bilingual import Bilingual
+from schemas.status import BAD_ENCODING_LIMITS_EXCEEDED, BAD_NO_COMMUNICATION, BAD_TYPE_MISMATCH, CODE_MASK
 from schemas.wire import Cause, Event, Extra, Flag, Gap
 
 MAX_N: Final = 32_767
@@ -29,6 +30,11 @@ _EXEMPT: Final = Flag.INITIAL.value | Flag.HISTORICAL.value
 _HISTORICAL: Final = Flag.HISTORICAL.value
 _UNSYNCED: Final = Flag.UNSYNCED.value
 _NEVER: Final = -1
+_KINDS: Final = {
+    bool: ("a boolean", "布尔值"), int: ("an integer", "整数"), float: ("a number with a fraction", "小数"), str: ("a text", "文本"),
+    bytes: ("bytes", "字节串"), list: ("an array", "数组"), tuple: ("an array", "数组"), dict: ("a structure", "结构体"),
+}  # fmt: skip
+"""Types of raw values, for people."""
 
 
 class _State:
@@ -147,6 +153,8 @@ class Normaliser:
         self._blocks: dict[int, tuple[Sequence[int], Sequence[Any], int]] = {}
         self._oversize: dict[int, Gap] = {}
         self._told: dict[int, int] = {}
+        self._misfits: dict[int, Any] = {}
+        """Signals whose last value was of another type, with that value."""
         self._counters = CounterWatch(device, new_id)
         self.events: list[Event] = []
         self.gaps: list[Gap] = []
@@ -176,6 +184,29 @@ class Normaliser:
         if self._history is not None:
             for p in [p for p, name in enumerate(self._group) if name == group]:
                 _copy(self._state, self._history, p)
+
+    def misfits(self) -> dict[str, Bilingual | None]:
+        """Signals of which a value of another type came, with what is wrong; None for those that are right again, once."""
+        found: dict[str, Bilingual | None] = {}
+        for p, raw in list(self._misfits.items()):
+            signal = self._plan.signals[p].signal
+            if self._state.status[p] == BAD_TYPE_MISMATCH:
+                en, zh = _KINDS.get(type(raw), ("something else", "其他类型"))
+                found[signal.name] = Bilingual(
+                    f"BadTypeMismatch: the device sends {en}, the signal is {signal.type}",
+                    f"BadTypeMismatch：设备发送的是{zh}，而信号类型为 {signal.type}",
+                )
+            else:
+                del self._misfits[p]
+                found[signal.name] = None
+        return found
+
+    def deadbands(self, points: Sequence[int], held: bool) -> None:
+        """The device applies the deadbands of these points (of the link) itself, or does so no longer: then each value that comes
+        is stored if it differs."""
+        for point in points:
+            p = point - self._first
+            self._deadband[p] = 0.0 if held else self._rules[p].deadband
 
     def take(self) -> tuple[list[Event], list[Gap]]:
         """The events and gaps that came up since the last call."""
@@ -324,6 +355,8 @@ class Normaliser:
             kept_raw, more = kept(raw)
         else:
             value, status, kept_raw, more = self._rules[p].full(raw, status)
+            if status == BAD_TYPE_MISMATCH:
+                self._misfits[p] = raw
         if flags & _HISTORICAL:
             if self._history is None:
                 self._history = self._state.copy()
@@ -355,7 +388,7 @@ class Normaliser:
             return state.ts[p] == row.ts and same(row.value, last)
         if same(row.value, last):
             return True
-        band = rules.deadband
+        band = rules.deadband if state is not self._state else self._deadband[p]
         if not band or isinstance(row.value, bool) or not isinstance(row.value, int | float):
             return False
         return isinstance(last, int | float) and -band < row.value - last < band

@@ -16,6 +16,7 @@ from gateway.backup import archive
 from gateway.backup.archive import FORMAT, MANIFEST, BackupError, Manifest, Member
 from gateway.config.load import load_config
 from gateway.config.models import Config
+from gateway.config.plan import PKI
 from gateway.store import dump
 from schemas.times import to_rfc3339
 
@@ -83,10 +84,11 @@ def _gather(config_file: Path, config: Config, folder: Path, now_us: int) -> Man
 
 
 def _data_files(data_dir: Path, store_file: Path | None) -> list[Path]:
-    """The API's keys, the kept configurations, certificates and their keys. Nothing else: no outbox, no log, no store."""
-    found = [data_dir / "keys.json"]
+    """The API's keys, the kept configurations, typed passwords, certificates and their keys. Nothing else: no outbox, no log, no store."""
+    found = [data_dir / "keys.json", *(data_dir / "secrets").glob("*.secret")]
     found += (data_dir / history.FOLDER).glob("*/*")
     found += (path for path in data_dir.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found += (path for path in (data_dir / PKI).rglob("*") if not path.name.startswith("."))
     plain = {path for path in found if path.is_file() and not path.is_symlink() and path != store_file}
     return sorted(path for path in plain if path.relative_to(data_dir).parts[0] not in _NEVER)
 

@@ -63,6 +63,10 @@ class Box:
         (self.folder / "profiles" / "ours.yaml").write_text(PROFILE, encoding="utf-8")
         (self.data / "pki").mkdir()
         (self.data / "pki" / "own.key").write_text("private")
+        (self.data / "pki" / "pinned").mkdir()
+        (self.data / "pki" / "pinned" / "press-1.json").write_text("{}")
+        (self.data / "secrets").mkdir()
+        (self.data / "secrets" / "plc-1.secret").write_text("typed")
         (self.data / "outbox.sqlite").write_text("what is on its way")
         (self.data / "collect.log").write_text("log")
         KeyFile(self.data).add("mes")
@@ -109,7 +113,14 @@ def there_and_back(tmp_path: Path, name: str, urls: tuple[str | None, str | None
         manifest = with_store(file, urls[1])
     restore(file, new.config)
     assert new.readings() == before
-    for part in ("profiles/ours.yaml", "data/keys.json", "data/pki/own.key", "data/configs/1/config.yaml"):
+    kept = (
+        "data/keys.json",
+        "data/pki/own.key",
+        "data/pki/pinned/press-1.json",
+        "data/secrets/plc-1.secret",
+        "data/configs/1/config.yaml",
+    )
+    for part in ("profiles/ours.yaml", *kept):
         assert (new.folder / part).read_bytes() == (old.folder / part).read_bytes(), part
     assert stat.S_IMODE((new.data / "pki" / "own.key").stat().st_mode) == 0o600
     assert not (new.data / "outbox.sqlite").exists()

@@ -157,7 +157,7 @@ class Serve:
         await asyncio.wait([web], timeout=STOP_WITHIN + 0.5)
         web.cancel()
         await asyncio.gather(web, return_exceptions=True)
-        await self.app.looker.close()
+        await self.app.looker.close(0.3)  # it holds nothing that would have to be ended in order
         self._end_threads()
         self.health = Health("stopped")
 

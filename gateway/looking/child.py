@@ -36,7 +36,7 @@ from gateway.looking.questions import (
 HEAD: Final = struct.Struct(">I")
 MOST: Final = 16 * 1024 * 1024
 """Largest answer in bytes."""
-MEMORY: Final = 768 * 1024 * 1024
+MEMORY: Final = 512 * 1024 * 1024
 """Bytes of data that the process may hold (RLIMIT_DATA)."""
 SESSION_IDLE: Final = 45.0
 """Seconds after which an open session is closed; a server's sessions are few."""

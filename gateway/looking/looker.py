@@ -18,7 +18,7 @@ log = logging.getLogger("guantong.looking")
 
 WAIT = 3.0
 """Seconds that a question waits for the one before it."""
-_LEAVE_WITHIN = 2.5
+LEAVE_WITHIN = 2.0
 
 
 def busy() -> Failure:
@@ -124,13 +124,13 @@ class Looker:
                 await self._process.wait()
         return self._process.returncode
 
-    async def close(self) -> None:
-        """Lets the child end, and its session with it; kills it if it does not."""
+    async def close(self, within: float = LEAVE_WITHIN) -> None:
+        """Lets the child end, and its session with it; kills it after `within` seconds."""
         process = self._process
         if process is not None and process.returncode is None and process.stdin is not None:
             process.stdin.close()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LEAVE_WITHIN):
+                async with asyncio.timeout(within):
                     await process.wait()
         await self._kill()
 

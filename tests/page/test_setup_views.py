@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ async def test_by_keyboard_alone(browser: Browser, hall: Hall) -> None:
     await browser.press("Enter")
     await browser.until("document.activeElement.getAttribute('role') === 'treeitem'")
     level = "document.activeElement.getAttribute('aria-level')"
-    for name in ("Machines", "GT-MC850_2026-001", "Monitoring", "MachineTool"):
+    for name in ("Machines", "GT-MC850_2026-001", "Monitoring", "Spindle"):
         await press_until(
             browser, "ArrowDown", f"document.activeElement.querySelector('.what').textContent === '{name}'"
         )
@@ -192,6 +193,9 @@ async def test_by_keyboard_alone(browser: Browser, hall: Hall) -> None:
     assert await browser.evaluate("document.activeElement.getAttribute('aria-checked')") == "true"
     await browser.press("Enter")
     await browser.until("document.querySelector('#connect-node-reading .reading')")
+    shown = "[...document.querySelectorAll('#connect-tree .value')].map((cell) => cell.textContent).join()"
+    before_long = await browser.evaluate(shown)
+    await browser.until(f"{shown} !== {json.dumps(before_long)}")
     await press_until(browser, "Tab", "document.activeElement.id === 'connect-add'")
     await browser.press("Enter")
     await browser.until(DRAFTED)

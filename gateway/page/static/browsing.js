@@ -149,7 +149,8 @@ function read() {
 /** Reads the values of the open branches anew, one branch at a time, when nothing else is asked. */
 async function refresh() {
   if (!shown || document.hidden || filtered || !browsed() || !looks.idle() || Date.now() - used > LASTING) return;
-  const branches = tree.branches.filter((node) => node === null || tree.rows.some((row) => row.dataset.node === node.node));
+  const { branches } = tree;
+  if (!branches.length) return;
   const branch = branches[(turn += 1) % branches.length];
   const { link: of } = present;
   try {

@@ -56,9 +56,16 @@ export class Tree {
     }
   }
 
-  /** The branches that are open, as nodes; null stands for the first level. */
+  /** The nodes whose variables are shown; null stands for the first level. */
   get branches() {
-    return [null, ...this.rows.filter((row) => row.getAttribute("aria-expanded") === "true").map((row) => this.nodes.get(row))];
+    const found = new Set();
+    const above = [null];
+    for (const row of this.rows) {
+      const level = this.#levelOf(row);
+      above[level] = this.nodes.get(row);
+      if (isVariable(above[level])) found.add(above[level - 1]);
+    }
+    return [...found];
   }
 
   #rows(nodes, level, paths) {

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from asyncua import ua
 
+from schemas.bilingual import Bilingual, chinese, of_error
+
 _NODE: Final = re.compile(r"(?:nsu=(?P<uri>[^;]+);|ns=(?P<index>\d+);)?(?P<kind>[isgb])=(?P<id>.+)", re.DOTALL)
 STANDARD: Final = "http://opcfoundation.org/UA/"
 
@@ -27,6 +29,13 @@ class AddressError(ValueError):
 
 class UnknownNamespaceError(LookupError):
     """The server does not have this namespace URI (or index)."""
+
+
+def lacking(place: str | None, error: UnknownNamespaceError) -> AddressError:
+    """The error of an address in a namespace that the server does not have; without `place` it is the point's own."""
+    what = of_error(error)
+    head_en, head_zh = (f"{place}: ", f"{place}：") if place is not None else ("", "")
+    return AddressError(Bilingual(f"{head_en}the server lacks {what}", f"{head_zh}服务器缺少{chinese(what)}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,12 @@ def node_id(text: str, namespaces: Sequence[str]) -> Any:
     """
     match = _NODE.fullmatch(text)
     if match is None:
-        raise AddressError(f"{text!r} is not a NodeId: write nsu=URI;s=NAME, nsu=URI;i=NUMBER, ns=2;s=NAME or i=2258")
+        raise AddressError(
+            Bilingual(
+                f"{text!r} is not a NodeId: write nsu=URI;s=NAME, nsu=URI;i=NUMBER, ns=2;s=NAME or i=2258",
+                f"{text!r} 不是 NodeId：请写 nsu=URI;s=NAME、nsu=URI;i=NUMBER、ns=2;s=NAME 或 i=2258",
+            )
+        )
     index = 0
     if match["uri"] is not None:
         index = namespace_index(match["uri"].replace("%3B", ";").replace("%25", "%"), namespaces)
@@ -66,7 +80,7 @@ def node_id(text: str, namespaces: Sequence[str]) -> Any:
         if kind == "b":
             return ua.NodeId(base64.b64decode(identifier, validate=True), index, ua.NodeIdType.ByteString)
     except (ValueError, binascii.Error) as error:
-        raise AddressError(f"{text!r} is not a NodeId: {error}") from None
+        raise AddressError(Bilingual(f"{text!r} is not a NodeId: {error}", f"{text!r} 不是 NodeId：{error}")) from None
     return ua.NodeId(identifier, index, ua.NodeIdType.String)
 
 
@@ -107,14 +121,24 @@ def namespace_index(namespace: str | int, namespaces: Sequence[str]) -> int:
     """The session's index of a namespace URI (or index). Raises UnknownNamespaceError."""
     if isinstance(namespace, int):
         if namespace and namespaces and namespace >= len(namespaces):
-            raise UnknownNamespaceError(f"namespace index {namespace}; the server has {len(namespaces)}")
+            raise UnknownNamespaceError(
+                Bilingual(
+                    f"namespace index {namespace}; the server has {len(namespaces)}",
+                    f"命名空间索引 {namespace}；服务器共有 {len(namespaces)} 个",
+                )
+            )
         return namespace
     if namespace == STANDARD:
         return 0
     try:
         return list(namespaces).index(namespace)
     except ValueError:
-        raise UnknownNamespaceError(f"namespace {namespace}; the server has {', '.join(namespaces)}") from None
+        raise UnknownNamespaceError(
+            Bilingual(
+                f"namespace {namespace}; the server has {', '.join(namespaces)}",
+                f"命名空间 {namespace}；服务器有 {', '.join(namespaces)}",
+            )
+        ) from None
 
 
 def parse_path(text: str, prefixes: Mapping[str, str]) -> tuple[Name, ...]:
@@ -125,7 +149,12 @@ def parse_path(text: str, prefixes: Mapping[str, str]) -> tuple[Name, ...]:
         prefix = _unescape(pieces[0]) if len(pieces) == 2 else ""
         name = pieces[-1]
         if not name:
-            raise AddressError(f"path {text!r}: an empty name; names are separated by one / each")
+            raise AddressError(
+                Bilingual(
+                    f"path {text!r}: an empty name; names are separated by one / each",
+                    f"路径 {text!r}：有空的名称；各名称之间用一个 / 分隔",
+                )
+            )
         namespace: str | int
         if not prefix:
             namespace = 0
@@ -136,8 +165,11 @@ def parse_path(text: str, prefixes: Mapping[str, str]) -> tuple[Name, ...]:
         else:
             known = ", ".join(sorted(prefixes)) or "none"
             raise AddressError(
-                f"path {text!r}: prefix {prefix!r} is not one of the profile's namespaces ({known}); "
-                "write & before a : that belongs to the name"
+                Bilingual(
+                    f"path {text!r}: prefix {prefix!r} is not one of the profile's namespaces ({known}); "
+                    "write & before a : that belongs to the name",
+                    f"路径 {text!r}：前缀 {prefix!r} 不在模板的命名空间（{known}）之中；属于名称的 : 前请写 &",
+                )
             )
         names.append(Name(namespace, _unescape(name), "*" in re.sub("&.", "", name)))
     return tuple(names)

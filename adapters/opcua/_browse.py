@@ -13,6 +13,7 @@ from adapters.opcua import _limits as limits
 from adapters.opcua._addresses import AddressError, escape, node_text
 from adapters.opcua._session import Session
 from schemas import status as codes
+from schemas.bilingual import Bilingual
 
 HIERARCHICAL: Final = ua.NodeId(33)
 OBJECTS: Final = ua.NodeId(85)
@@ -112,9 +113,8 @@ async def walk(
     """
     ((_, status, _, _),) = await session.read([start], _NODE_CLASS)
     if codes.is_bad(status):
-        raise AddressError(
-            f"{node_text(start, session.namespaces)}: {codes.info(status).name}: the server has no such node"
-        )
+        where = f"{node_text(start, session.namespaces)}: {codes.info(status).name}"
+        raise AddressError(Bilingual(f"{where}: the server has no such node", f"{where}：服务器没有该节点"))
     seen = {start}
     level: list[tuple[Any, str]] = [(start, "")]
     for _ in range(depth):

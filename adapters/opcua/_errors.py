@@ -18,7 +18,7 @@ from adapters.contract import AdapterError, AuthError, ConfigError, TransientErr
 from adapters.opcua._addresses import AddressError
 from adapters.opcua._binary import DecodingError
 from schemas import status
-from schemas.bilingual import Bilingual, chinese
+from schemas.bilingual import Bilingual, chinese, of_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +278,7 @@ def _meaning(error: BaseException) -> tuple[_Meaning, str]:
         return _Meaning(
             ConfigError, "address_invalid", "Correct the address in the profile or the device's settings.",
             "请修正模板或设备设置中的地址。",
-        ), str(error)  # fmt: skip
+        ), of_error(error)  # fmt: skip
     if isinstance(error, DecodingError):
         return _PROTOCOL, str(error)
     if isinstance(error, socket.gaierror):

@@ -42,6 +42,7 @@ from adapters.opcua._subscription import DELETED, Group, Subscription
 from adapters.opcua._types import Definitions
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
+from schemas.bilingual import Bilingual
 from schemas.profile import Group as GroupOptions
 from schemas.wire import Cause
 
@@ -166,7 +167,11 @@ class Link:
         self._report([item for item in self._items.values() if not item.alive])
         for item in self._items.values():
             if item.alive and item.reported:
-                self.outlet.put(PointTrouble(item.device.id, item.point.id, "no value since its trouble"))
+                self.outlet.put(
+                    PointTrouble(
+                        item.device.id, item.point.id, Bilingual("no value since its trouble", "自出现问题以来没有新值")
+                    )
+                )
         by_group: dict[tuple[str, str], list[Item]] = defaultdict(list)
         for item in self._items.values():
             by_group[item.device.id, item.point.group].append(item)
@@ -522,7 +527,10 @@ class Link:
         item.postpone(self._settings, self._clock.monotonic())
         info = codes.info(status)
         deleted = status & codes.CODE_MASK in DELETED
-        problem = f"{info.name}: {'the node was deleted on the server' if deleted else info.text_en}"
+        what = Bilingual("the node was deleted on the server", "节点已在服务器上删除")
+        if not deleted:
+            what = Bilingual(info.text_en, info.text_zh)
+        problem = Bilingual(f"{info.name}: {what}", f"{info.name}：{what.zh}")
         self.outlet.put(PointTrouble(item.device.id, point, problem))
         self._retry_wake.set()
 
@@ -541,7 +549,10 @@ class Link:
         if subscription in subscription.group.subscriptions:
             subscription.group.subscriptions.remove(subscription)
         if self._redone > _MOST_REDONE:
-            what = f"the server ended subscription {subscription.id} ({name}), again and again"
+            what = Bilingual(
+                f"the server ended subscription {subscription.id} ({name}), again and again",
+                f"服务器反复结束订阅 {subscription.id}（{name}）",
+            )
             self.session.fail(lost(self._settings.endpoint, what, "subscription_lost"))
             return
         log.warning("%s: the server ended subscription %d: %s", self._settings.endpoint, subscription.id, name)
@@ -577,7 +588,7 @@ class Link:
         if time is not None:
             self._server_clock.measured(time, sent)
         if state == _SHUTDOWN:
-            what = f"the server announces its shutdown in {seconds} s"
+            what = Bilingual(f"the server announces its shutdown in {seconds} s", f"服务器宣布将在 {seconds} 秒后停机")
             raise lost(
                 self._settings.endpoint,
                 what,
@@ -618,7 +629,9 @@ class Link:
                 continue
             found = await _redundancy.better(level, others, self._probe)
             if found is not None:
-                what = f"its service level is {level}, and {found} is better"
+                what = Bilingual(
+                    f"its service level is {level}, and {found} is better", f"其服务级别为 {level}，{found} 更好"
+                )
                 raise lost(self._settings.endpoint, what, "service_level_low", retry_after=0.0)
             pause = min(60.0, pause * 2)  # each look is a session on every other server
 
@@ -641,7 +654,10 @@ class Link:
                 subscription.heard += asleep  # the gateway itself stood still: that is no silence of the server
                 silent = now - subscription.heard
                 if silent > 3 * subscription.keep_alive + self._settings.timeout and not subscription.repairing:
-                    what = f"nothing heard of subscription {subscription.id} for {silent:.1f} s"
+                    what = Bilingual(
+                        f"nothing heard of subscription {subscription.id} for {silent:.1f} s",
+                        f"订阅 {subscription.id} 已有 {silent:.1f} 秒没有消息",
+                    )
                     raise lost(self._settings.endpoint, what, "subscription_silent")
 
     # ------------------------------------------------------------------------------------------------------ reading

@@ -21,6 +21,7 @@ from adapters.opcua._subscription import Group, Subscription, revised_sampling
 from adapters.opcua._types import STRUCTURED
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
+from schemas.bilingual import Bilingual
 from schemas.profile import Group as GroupOptions
 
 log = logging.getLogger("guantong.opcua")
@@ -194,7 +195,8 @@ async def create_items(session: Session, subscription: Subscription, items: Sequ
             refused.append(item)
         else:
             info = codes.info(status)
-            problem = f"{info.name}: {node_text(item.node, session.namespaces)}: {info.text_en}"
+            where = f"{info.name}: {node_text(item.node, session.namespaces)}"
+            problem = Bilingual(f"{where}: {info.text_en}", f"{where}：{info.text_zh}")
             item.node = Unresolved(status, problem)
     if refused:
         log.info(

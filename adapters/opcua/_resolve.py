@@ -16,6 +16,7 @@ from adapters.opcua._addresses import (
     UnknownNamespaceError,
     browse_path,
     is_node_id,
+    lacking,
     namespace_index,
     node_id,
     node_text,
@@ -25,6 +26,7 @@ from adapters.opcua._browse import HIERARCHICAL, OBJECTS, children, is_local, pl
 from adapters.opcua._session import Session
 from adapters.opcua.settings import DeviceSettings
 from schemas import status as codes
+from schemas.bilingual import Bilingual, chinese, of_error
 from schemas.profile import OpcUaAddress, OpcUaRules
 
 _WHOLE: Final = 0xFFFFFFFF
@@ -115,13 +117,16 @@ async def root(session: Session, device: DeviceSpec) -> Any:
         for name in names:
             found = await _step(session, found, name)
     except UnknownNamespaceError as error:
-        raise _no_root(device.id, text, f"the server lacks {error}") from None
+        raise _no_root(device.id, text, of_error(lacking(None, error))) from None
     if not found:
-        raise _no_root(device.id, text, "nothing below Objects matches it")
+        raise _no_root(device.id, text, Bilingual("nothing below Objects matches it", "Objects 之下没有匹配项"))
     if len(found) > 1:
         matching = ", ".join(name for _, name in found[:8])
         raise RootError(
-            f"device {device.id}: root {text!r} matches {len(found)} nodes: {matching}",
+            Bilingual(
+                f"device {device.id}: root {text!r} matches {len(found)} nodes: {matching}",
+                f"设备 {device.id}：root {text!r} 匹配 {len(found)} 个节点：{matching}",
+            ),
             "root_ambiguous",
             f"Set `root:` in the device's settings to one of: {matching}.",
             f"请在设备设置中将 root 设为其中之一：{matching}。",
@@ -131,10 +136,10 @@ async def root(session: Session, device: DeviceSpec) -> Any:
 
 def _no_root(device: str, text: str, why: str) -> RootError:
     return RootError(
-        f"device {device}: root {text!r}: {why}",
+        Bilingual(f"device {device}: root {text!r}: {why}", f"设备 {device}：root {text!r}：{chinese(why)}"),
         "root_not_found",
-        "Check with `guantong devices --browse` how the server names this machine, and set `root:` in the device's settings.",
-        "请浏览服务器地址空间确认该设备的名称，并在设备设置中填写 root。",
+        "Look with `guantong browse` how the server names this machine, and set `root:` in the device's settings.",
+        "请用 guantong browse 确认服务器对该设备的命名，并在设备设置中填写 root。",
     )
 
 
@@ -201,7 +206,8 @@ async def nodes(session: Session, device: DeviceSpec, start: Any, points: Sequen
         try:
             place = _place(session, address_of(point), prefixes)
         except (UnknownNamespaceError, AddressError) as error:
-            found[i] = Unresolved(codes.BAD_NODE_ID_UNKNOWN, f"the server lacks {error}")
+            lack = lacking(None, error) if isinstance(error, UnknownNamespaceError) else error
+            found[i] = Unresolved(codes.BAD_NODE_ID_UNKNOWN, of_error(lack))
             continue
         if isinstance(place, list):
             paths.append((i, (start, place)))
@@ -209,8 +215,9 @@ async def nodes(session: Session, device: DeviceSpec, start: Any, points: Sequen
             found[i] = place
     for (i, _), node in zip(paths, await translate(session, [path for _, path in paths]), strict=True):
         if isinstance(node, int):
-            problem = f"{codes.info(node).name}: nothing at {address_of(points[i]).path}"
-            found[i] = Unresolved(node, f"{problem} below {node_text(start, session.namespaces)}")
+            name, path, below = codes.info(node).name, address_of(points[i]).path, node_text(start, session.namespaces)
+            problem = Bilingual(f"{name}: nothing at {path} below {below}", f"{name}：{below} 之下没有 {path}")
+            found[i] = Unresolved(node, problem)
         else:
             found[i] = node
     return found

@@ -23,7 +23,7 @@ from adapters.contract import (
 )
 from adapters.opcua import _browse, _frames, _resolve
 from adapters.opcua._acknowledgements import Acknowledgements
-from adapters.opcua._addresses import AddressError, UnknownNamespaceError, node_id
+from adapters.opcua._addresses import AddressError, UnknownNamespaceError, lacking, node_id
 from adapters.opcua._conditions import Conditions
 from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
@@ -240,7 +240,7 @@ class OpcUaAdapter:
             async for found in _browse.walk(session, start, depth, prefixes, enumerations):
                 yield found
         except UnknownNamespaceError as error:
-            raise translate(AddressError(f"{node}: the server lacks {error}"), self._settings.endpoint) from None
+            raise translate(lacking(node, error), self._settings.endpoint) from None
         except AddressError as error:
             raise translate(error, self._settings.endpoint) from None
         except EXPECTED as error:
@@ -267,7 +267,7 @@ class OpcUaAdapter:
 
     def _not_connected(self) -> TransientError:
         return TransientError(
-            f"{self._settings.endpoint}: not connected",
+            Bilingual(f"{self._settings.endpoint}: not connected", f"{self._settings.endpoint}：未连接"),
             reason="not_connected",
             fix_en="The gateway is connecting; its state says what is in the way.",
             fix_zh="网关正在连接，请查看其状态了解原因。",

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from schemas.bilingual import Bilingual
 from schemas.model import Duration, Strict
 
 Policy = Literal[
@@ -56,13 +57,27 @@ class Security(Strict):
     def _coherent(self) -> Security:
         if self.policy in DEPRECATED and not self.allow_deprecated:
             raise ValueError(
-                f"policy {self.policy} is deprecated and protects no longer; take Basic256Sha256 or `auto`, or write "
-                "`allow_deprecated: true` beside it for a server that has nothing better"
+                Bilingual(
+                    f"policy {self.policy} is deprecated and protects no longer; take Basic256Sha256 or `auto`, or write "
+                    "`allow_deprecated: true` beside it for a server that has nothing better",
+                    f"策略 {self.policy} 已废弃，不再提供保护：请用 Basic256Sha256 或 `auto`；若服务器别无更好的策略，"
+                    "请同时写 `allow_deprecated: true`",
+                )
             )
         if (self.certificate is None) != (self.key is None):
-            raise ValueError("`certificate` and `key` go together; without both the gateway's own certificate is used")
+            raise ValueError(
+                Bilingual(
+                    "`certificate` and `key` go together; without both the gateway's own certificate is used",
+                    "`certificate` 与 `key` 须同时填写；都不写则使用网关自己的证书",
+                )
+            )
         if self.policy == "auto" and "mode" in self.model_fields_set:
-            raise ValueError("`auto` chooses the mode by itself: leave `mode` out, or name a policy")
+            raise ValueError(
+                Bilingual(
+                    "`auto` chooses the mode by itself: leave `mode` out, or name a policy",
+                    "`auto` 自行选择模式：请去掉 `mode`，或写明策略",
+                )
+            )
         return self
 
 
@@ -70,7 +85,12 @@ def _listed(value: Any) -> Any:
     """`endpoint: [a, b]` is the first endpoint and its alternatives."""
     if isinstance(value, dict) and isinstance(value.get("endpoint"), list | tuple):
         if not value["endpoint"]:
-            raise ValueError("`endpoint` is an empty list: write at least one opc.tcp://HOST:PORT")
+            raise ValueError(
+                Bilingual(
+                    "`endpoint` is an empty list: write at least one opc.tcp://HOST:PORT",
+                    "`endpoint` 是空列表：请至少写一个 opc.tcp://HOST:PORT",
+                )
+            )
         first, *others = value["endpoint"]
         return {**value, "endpoint": first, "alternatives": tuple(others)}
     return value
@@ -139,15 +159,22 @@ class LinkSettings(Strict):
     @model_validator(mode="after")
     def _coherent(self) -> LinkSettings:
         if self.password is not None and self.user is None:
-            raise ValueError("`password` needs `user`")
+            raise ValueError(Bilingual("`password` needs `user`", "`password` 需要同时写 `user`"))
         if (self.user_certificate is None) != (self.user_key is None):
-            raise ValueError("`user_certificate` and `user_key` go together")
+            raise ValueError(
+                Bilingual(
+                    "`user_certificate` and `user_key` go together", "`user_certificate` 与 `user_key` 须同时填写"
+                )
+            )
         if self.user is not None and self.user_certificate is not None:
             raise ValueError(
-                "a session has one identity: `user` with `password`, or `user_certificate` with `user_key`"
+                Bilingual(
+                    "a session has one identity: `user` with `password`, or `user_certificate` with `user_key`",
+                    "一个会话只有一种身份：`user` 与 `password`，或 `user_certificate` 与 `user_key`",
+                )
             )
         if len(set(self.endpoints)) < len(self.endpoints):
-            raise ValueError("an endpoint stands twice in the list")
+            raise ValueError(Bilingual("an endpoint stands twice in the list", "列表中有重复的端点"))
         return self
 
     @property
@@ -166,11 +193,23 @@ def _checked(value: str) -> str:
         parts = urlsplit(value)
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"{value!r} is not an endpoint: {error}") from None
+        raise ValueError(
+            Bilingual(f"{value!r} is not an endpoint: {error}", f"{value!r} 不是端点地址：{error}")
+        ) from None
     if parts.scheme != "opc.tcp" or not parts.hostname:
-        raise ValueError(f"{value!r} is not an endpoint: write opc.tcp://HOST:PORT, e.g. opc.tcp://192.168.1.20:4840")
+        raise ValueError(
+            Bilingual(
+                f"{value!r} is not an endpoint: write opc.tcp://HOST:PORT, e.g. opc.tcp://192.168.1.20:4840",
+                f"{value!r} 不是端点地址：请写 opc.tcp://HOST:PORT，如 opc.tcp://192.168.1.20:4840",
+            )
+        )
     if "@" in parts.netloc:
-        raise ValueError("an endpoint holds no user and no password: write `user:` and `password:`")
+        raise ValueError(
+            Bilingual(
+                "an endpoint holds no user and no password: write `user:` and `password:`",
+                "端点地址中不含用户名和密码：请写 `user:` 与 `password:`",
+            )
+        )
     return value if port is not None else value.replace(parts.netloc, f"{parts.netloc}:4840", 1)
 
 

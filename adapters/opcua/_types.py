@@ -148,7 +148,10 @@ async def enumerations(
 ) -> list[dict[int, str] | None]:
     """For each variable, given as its data type (NodeId as text) and its children, the texts of its values: those of an enumeration,
     or the variable's own EnumStrings or EnumValues, as MultiStateDiscreteType has (OPC 10000-8 §5.3.3); None where there are none."""
-    await load(session, [data_type for data_type, _ in variables if data_type])
+    own_types = [data_type for data_type, _ in variables if data_type and data_type not in _BUILT_IN]
+    if not own_types and not any(_is_texts(child) for _, children in variables for child in children):
+        return [None] * len(variables)
+    await load(session, own_types)
     types = session.decoder.types
     bare = [
         each for each in dict.fromkeys(data_type for data_type, _ in variables)

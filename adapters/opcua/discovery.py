@@ -13,16 +13,18 @@ from asyncua import ua
 from adapters.contract import TransientError
 from adapters.opcua import _browse, _discovery
 from adapters.opcua import _limits as limits
-from adapters.opcua._addresses import AddressError, UnknownNamespaceError, node_id, node_text
+from adapters.opcua._addresses import UnknownNamespaceError, lacking, node_id, node_text
 from adapters.opcua._browse import Child, children
 from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
 from adapters.opcua._session import Session, quiet_asyncua
 from adapters.opcua._trust import Identity
+from adapters.opcua._types import enumerations
 from adapters.opcua.certificates import NotACertificateError, read_chain, sha1
 from adapters.opcua.pki import Pki
 from adapters.opcua.settings import LinkSettings
 from schemas import status as codes
+from schemas.bilingual import Bilingual
 
 _SERVER: Final = ua.NodeId(2253)
 """The Server object: thousands of diagnostics and no machine data; walked only when asked for by name."""
@@ -68,6 +70,8 @@ class Found:
     server_ts: int | None = None
     unit: str = ""
     has_children: bool = False
+    texts: dict[int, str] | None = None
+    """What the values of an enumeration mean, in the server's words."""
 
 
 async def endpoints(url: str, timeout: float = 5.0) -> list[Endpoint]:
@@ -144,7 +148,10 @@ class Explorer:
 
     def _opened(self) -> Session:
         if self._session is None:
-            raise TransientError(f"{self._settings.endpoint}: not connected", reason="not_connected")
+            raise TransientError(
+                Bilingual(f"{self._settings.endpoint}: not connected", f"{self._settings.endpoint}：未连接"),
+                reason="not_connected",
+            )
         return self._session
 
     async def walk(self, node: str | None = None, *, depth: int = 50) -> AsyncIterator[Found]:
@@ -158,7 +165,7 @@ class Explorer:
             async for found in walk(session, start, depth, skip=() if node is not None else (_SERVER,)):
                 yield found
         except UnknownNamespaceError as error:
-            raise translate(AddressError(f"{node}: the server lacks {error}"), self._settings.endpoint) from None
+            raise translate(lacking(node, error), self._settings.endpoint) from None
         except EXPECTED as error:
             raise translate(error, self._settings.endpoint) from error
 
@@ -177,7 +184,7 @@ class Explorer:
             (found,) = await _described(session, [(child, "")], [below])
             return found
         except UnknownNamespaceError as error:
-            raise translate(AddressError(f"{node}: the server lacks {error}"), self._settings.endpoint) from None
+            raise translate(lacking(node, error), self._settings.endpoint) from None
         except EXPECTED as error:
             raise translate(error, self._settings.endpoint) from error
 
@@ -216,7 +223,7 @@ def _fresh(kids: Sequence[Child], path: str, seen: set[Any], namespaces: Sequenc
 
 
 async def _described(session: Any, piece: Sequence[tuple[Child, str]], below: Sequence[Sequence[Child]]) -> list[Found]:
-    """The nodes with values, types and units, in two reads at most."""
+    """The nodes with values, types, units and the texts of enumerations."""
     wanted: list[tuple[Any, int]] = []
     for child, _ in piece:
         if child.node_class == "Variable":
@@ -229,6 +236,8 @@ async def _described(session: Any, piece: Sequence[tuple[Child, str]], below: Se
     rows = iter(await session.read_attributes([*wanted, *((node, _VALUE) for node in units.values())]))
     values = {i: (next(rows), next(rows)[0]) for i, (child, _) in enumerate(piece) if child.node_class == "Variable"}
     told = {i: _unit(next(rows)) for i in units}
+    variables = [(str(data_type or ""), below[i]) for i, (_, data_type) in values.items()]
+    texts = dict(zip(values, await enumerations(session, variables), strict=True))
     result = []
     for i, ((child, path), kids) in enumerate(zip(piece, below, strict=True)):
         node = node_text(child.node, session.namespaces)
@@ -240,7 +249,7 @@ async def _described(session: Any, piece: Sequence[tuple[Child, str]], below: Se
         result.append(
             Found(
                 node, path, child.display, child.node_class, _browse._type_name(data_type),
-                None if codes.is_bad(status) else value, status, source, server, told.get(i, ""), inner,
+                None if codes.is_bad(status) else value, status, source, server, told.get(i, ""), inner, texts[i],
             )
         )  # fmt: skip
     return result

@@ -13,7 +13,7 @@ from gateway.points._rules import Values
 from gateway.points.exporting import Rows, write
 from gateway.points.importing import Imported, import_table
 from schemas import units
-from schemas.model import Text
+from schemas.model import INTEGER_TYPES, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,9 @@ def rows_of(endpoint: str, device: str, picked: Sequence[Found], link: Values | 
             point["description_en"] = description
         if kind in ("string", "bytes", "datetime"):
             point["kind"] = "text"
+        if found.texts and kind in INTEGER_TYPES:
+            point["enum"] = {value: {"zh": text, "en": text} for value, text in sorted(found.texts.items())}
+            point["kind"] = "state"
         points.append(point)
     return [{"device": device, "protocol": "opcua", "host": endpoint, "security": "none", **(link or {})}], points
 

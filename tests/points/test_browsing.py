@@ -195,3 +195,15 @@ def test_patterns() -> None:
     found = _found("2:Hall/3:Press_A/3:Temp")
     assert all(matches(found, p) for p in ("temp", "hall/*", "*press?a*", "2:Hall/*", "ns=2;*"))
     assert not matches(found, "press")
+
+
+def test_texts_of_an_enumeration_go_into_the_point_table() -> None:
+    mode = Found("ns=2;s=mode", "2:Mode", "Mode", "Variable", "Enumeration", 1, texts={1: "Auto; 100 %", 0: "手动"})
+    level = Found("ns=2;s=level", "2:Level", "Level", "Variable", "Double", 1.0, texts={0: "odd"})
+    rows = rows_of("opc.tcp://10.0.0.1:4840", "press", [mode, level])
+    assert [point.get("kind") for point in rows[1]] == ["state", None]
+    (link,) = imported(rows).links
+    signals = {signal["name"]: signal for signal in link["devices"][0]["signals"]}
+    texts = {int(value): text["zh"] for value, text in signals["mode"]["enum"].items()}
+    assert texts == {0: "手动", 1: "Auto; 100 %"}
+    assert "enum" not in signals["level"]

@@ -47,10 +47,12 @@ def reaches(address: str) -> str:
 
 def script(archive: Path, *arguments: str) -> dict[str, Any]:
     """Runs install.sh; its exit code and all that it said."""
+    begun = time.monotonic()
     told = subprocess.run(
         [archive / "install.sh", *arguments], capture_output=True, text=True, check=False, timeout=100
     )
-    return {"code": told.returncode, "said": told.stdout, "complained": told.stderr}
+    took = round(time.monotonic() - begun, 1)
+    return {"code": told.returncode, "said": told.stdout, "complained": told.stderr, "seconds": took}
 
 
 def ask(path: str, language: str = "zh") -> Any:
@@ -79,6 +81,7 @@ def wait(what: str, until: Callable[[], Any], seconds: float = 60) -> Any:
 
 def main_job(guantong: Path, work: Path) -> dict[str, Any]:
     """The demonstration with its simulators: until rows of the store come out through REST; then the documentation."""
+    begun = time.monotonic()
     log = (work / "demo.log").open("wb")
     demo = subprocess.Popen([guantong, "demo", "--dir", work / "demo", "--plain"], stdout=log, stderr=log)
     try:
@@ -98,6 +101,7 @@ def main_job(guantong: Path, work: Path) -> dict[str, Any]:
             "pages": {path: len(ask(f"/docs/{path}")) for path in pages},
             "api": "swagger" in ask("/docs/api"),
             "page": "贯通" in ask("/"),
+            "seconds": round(time.monotonic() - begun, 1),
         }
     finally:
         demo.send_signal(signal.SIGINT)

@@ -369,14 +369,15 @@ do_install() {
 }
 
 do_rollback() {
-  local now running=()
+  local now told running=()
   [[ -L $prefix/previous && -d $prefix/previous/ ]] \
     || fail "there is no version before this one in $prefix" "$prefix 中没有更早的版本"
   mapfile -t running < <(active_units)
   now=$(readlink "$prefix/current")
   point current "$(readlink "$prefix/previous")"
   point previous "$now"
-  say "Now: $("$prefix/bin/guantong" version | head -n 1)" "现在的版本：$("$prefix/bin/guantong" version | head -n 1)"
+  told=$("$prefix/bin/guantong" version | head -n 1)
+  say "Now: $told" "现在的版本：$told"
   say "A store that the newer version has changed may need the backup from before the upgrade: see offline in the documentation" \
     "若新版本已改动数据库结构，可能需要恢复升级前的备份，见文档《离线安装》"
   restart "${running[@]}"

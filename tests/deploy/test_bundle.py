@@ -9,6 +9,7 @@ import io
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tarfile
@@ -260,8 +261,14 @@ def test_a_folder_that_is_no_archive(empty: Path) -> None:
 
 def test_every_message_is_in_both_languages() -> None:
     text = (BUNDLE / "install.sh").read_text(encoding="utf-8")
-    calls = [part for part in text.replace("\\\n", " ").split("\n") if part.lstrip().startswith(("say ", "fail "))]
-    assert len(calls) > 15
+    begun = re.findall(r'\b(?:say|fail) "', text)
+    said = r'"((?:[^"\\]|\\.)*)"'
+    pairs = re.findall(rf"(?:say|fail) {said}\s+(?:\\\n\s*)?{said}", text)
+    assert len(pairs) == len(begun) > 25
+    for english, chinese in pairs[1:]:  # the first is that of fail() itself
+        assert bool(re.search("[\u4e00-\u9fff]", chinese)) == bool(english), english
+        assert not re.search("[\u4e00-\u9fff]", english)
+        assert set(re.findall(r"\$\w+", english)) == set(re.findall(r"\$\w+", chinese)), english
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ _ODD = 0.2
 """... and with wide values an odd number of registers from the begin of the range."""
 _WIDE = 0.12
 """What a wide reading gains, per register, where all the sure values near it are wide."""
-_KIN = 0.05
+_KIN = 0.08
 """... and where they have its type as well."""
 _REACH = 20.0
 """Registers over which an example fades."""
@@ -33,9 +33,11 @@ _ENOUGH = 0.3
 """Weight of examples that is believed wholly."""
 _ELSEWHERE = 50.0
 """Distance of an example in another range of the device, or far away."""
-_WORDS = 0.3
+_WORDS = 0.1
 """Weight of an example that is a single word, or of another order, against a wide reading."""
-_AT_REST = 0.6
+_OTHER_KIND = 0.25
+"""Weight of an example with a point for an integer at rest, and the other way round."""
+_AT_REST = 0.8
 """How far a reading that rests follows the examples."""
 
 Cut = list[tuple[int, Candidate]]
@@ -114,7 +116,7 @@ def _follows(area: int, place: int, candidate: Candidate, examples: Sequence[_Ex
             words += weight
             continue
         if not candidate.moving and one.type.startswith("float") != candidate.type.startswith("float"):
-            continue
+            weight *= _OTHER_KIND
         if one.order != candidate.order:
             words += weight
             continue

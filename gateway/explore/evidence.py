@@ -24,6 +24,10 @@ _COUNTERS = ((0.3, 0.78), (0.8, 0.74), (1.5, 0.66), (5.0, 0.62), (100.0, 0.56), 
 """Counts from one look to the next, and the score of a counter of 16 bits: nobody builds one that is full within the hour."""
 
 
+_FAST = 20_000
+"""Counts from one look to the next above which one of 32 bits would be full within days."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One reading of `width` registers: score per register, and why (codes of `gateway.explore.words`)."""
@@ -141,7 +145,7 @@ def _constant_word(word: int) -> list[Candidate]:
             Candidate("int16", "ABCD", 1, 0.54, ("constant", "negative")),
             Candidate("uint16", "ABCD", 1, 0.3, ("constant",)),
         ]
-    score = 0.6 if word <= 100 else 0.56 if word <= 4000 or word % 100 == 0 else 0.52 if word <= 12000 else 0.47
+    score = 0.6 if word <= 100 else 0.56 if word <= 4000 or word % 100 == 0 else 0.52 if word <= 12000 else 0.49
     return [
         Candidate("uint16", "ABCD", 1, score, ("constant",)), Candidate("int16", "ABCD", 1, score - 0.03, ("constant",)),
     ]  # fmt: skip
@@ -244,6 +248,8 @@ def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float)
     if not moves.constant and len(finite) == len(values):
         lower = {tuple(ordered(row, order)[width // 2 :]) for row in rows}
         upper = {tuple(ordered(row, order)[: width // 2]) for row in rows}
+        if width == 2 and len(upper) == 1 and len(lower) > 4 and max(lower)[0] < 4_000:
+            score -= 0.25  # below a word that rests, a small number: each for itself
         if len(lower) == 1 and any(next(iter(lower))):
             score -= 0.35  # the fine part rests at something while the coarse part moves
         elif len(lower) > 1 and len(upper) > 1:
@@ -354,7 +360,7 @@ def _large(first: tuple[int, ...], low: float, moves: Motion) -> float:
         return 0.5 if moves.low > -(1 << 20) else 0.3
     if moves.size >= 1e8:
         return 0.3
-    return 0.56 if max(first) <= 16 and low > 12_000 else 0.44
+    return 0.56 if max(first) <= 40 and low > 12_000 else 0.44
 
 
 def _upper_part(
@@ -380,7 +386,7 @@ def _upper_part(
             return 0.4, ["carries"]
         if sawtooth:
             # A sawtooth in the low word under a step of the upper one: nothing else looks so.
-            return 0.95 if moves.low >= 0 else 0.6, ["counter", "carries"]
+            return 0.6 if moves.low < 0 else 0.95 if moves.typical < _FAST else 0.7, ["counter", "carries"]
         if even and not moves.counter and low.high - low.low > 30_000 and moves.typical <= 0.25 * moves.size:
             return 0.78, ["smooth", "carries"]
         return 0.0, []
@@ -393,7 +399,7 @@ def _upper_part(
             return 0.58, ["constant", "sign_extends"]
         if empty and width == 2 and low.low >= 65536 - 3000:
             return 0.48, ["constant", "upper_zero"]  # rather a zero and a small negative number
-        score = 0.54 if empty else _large(first, low.low, moves)
+        score = 0.53 if empty else 0.52 if first[:2] == (0, 0) else _large(first, low.low, moves)
         return score - (0.02 if width == 4 else 0.0), ["constant", "upper_zero"] if empty else ["constant"]
     slow = moves.typical <= 0.05 * max(moves.size, 1.0)
     if full:

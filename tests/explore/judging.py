@@ -43,7 +43,8 @@ def _alike(value: Truth, found: Proposal) -> bool:
 def judge(truth: Iterable[Truth], proposals: Sequence[Proposal]) -> Score:
     """A register is right when the value that covers it begins where the true one does and has its type and order.
 
-    Strict: int16 for a true uint16 is wrong even where both read the same. Registers of a spare one are not counted.
+    Strict: int16 for a true uint16 is wrong even where both read the same (those are counted in `unsigned` besides). A value that was zero in all
+    of its registers at all looks is `spare` and not counted: nobody can tell what it is. Everything else counts, also what never moved.
     """
     covering = {
         (one.table, one.address + offset): one for one in proposals for offset in range(one.width)

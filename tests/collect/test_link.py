@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -18,7 +18,9 @@ from adapters.contract import (
     DeviceState,
     LinkSpec,
     Lost,
+    Missed,
     PointTrouble,
+    Recovered,
     Samples,
     TransientError,
 )
@@ -538,6 +540,170 @@ async def test_what_the_normaliser_notices_is_written_too() -> None:
         await rig.poll("y" * 40_000, source_ts=[late], server_ts=late + S)
     assert [e.type for item in rig.sink.taken(Events) for e in item.events] == ["device_clock"]
     assert [gap.cause for gap in rig.sink.gaps()] == ["dropped", "dropped"]  # the second when the host ends
+
+
+# ---------------------------------------------------------------------------------------------------- what was missed
+
+
+class ResumableAdapter(ScriptedAdapter):
+    """One that is asked."""
+
+    def __init__(self, spec: LinkSpec) -> None:
+        super().__init__(spec)
+        self.asked: list[dict[tuple[str, str], float]] = []
+
+    def resume(self, since: Mapping[tuple[str, str], int]) -> None:
+        self.asked.append({key: (at - START) / S for key, at in since.items()})
+
+
+def one_group(**device: Any) -> Rig:
+    return Rig(
+        planned([{"type": "int16", "deadband": {"absolute": 2}}, {"type": "int16"}], **device), adapter=ResumableAdapter
+    )
+
+
+def progress(rig: Rig) -> list[tuple[float, float | None]]:
+    return [
+        ((done.complete_to - START) / S, None if done.back_to is None else (done.back_to - START) / S)
+        for item in rig.sink.taken(Progress)
+        for done in item.done
+    ]
+
+
+def gaps(rig: Rig) -> list[tuple[list[int] | None, float, float, str]]:
+    return [(gap.points, (gap.start - START) / S, (gap.end - START) / S, gap.cause) for gap in rig.sink.gaps()]
+
+
+async def stamped(rig: Rig, *values: Any, ago: float = 0.0, after: float = 1.0, first: int = 0, **more: Any) -> None:
+    """Values with source times of their own; complete up to now unless `ago` says that they are read from the history."""
+    await rig.time.advance(after)
+    at = rig.time.now()
+    if ago:
+        more |= {"flags": [int(Flag.HISTORICAL)] * len(values)}
+    else:
+        more.setdefault("complete_to", at)
+    points = range(FIRST + first, FIRST + first + len(values))
+    stamps = [at - round(ago * S)] * len(values)
+    await rig.give(Samples("d", "default", at, points, list(values), source_ts=stamps, **more))
+
+
+async def outage(rig: Rig) -> None:
+    """Values at 1 and 2 s, cut at 3, back at 4 and a bit: the next value is the first live one."""
+    await stamped(rig, 5, 5)
+    await stamped(rig, 6, 6)
+    await rig.give(lost())
+    await rig.time.advance(2)
+
+
+async def test_an_outage_that_was_filled_leaves_no_gap() -> None:
+    rig = one_group()
+    async with rig.running():
+        await outage(rig)
+        assert rig.adapter.asked == [{}, {("d", "default"): 2.0}]
+        await stamped(rig, 9, 9)  # live, and complete: nobody hears of it yet
+        await rig.time.advance(2)
+        assert max(done for done, _ in progress(rig)) == 2.0
+        await stamped(rig, 8, ago=3, after=0)
+        assert rig.sink.gaps() == []
+        await rig.give(Recovered("d", "default", rig.time.now()))
+        await rig.time.advance(2)
+        assert rig.sink.gaps() == []
+        assert progress(rig)[-1][0] > 4.0
+        assert all(back_to is None for _, back_to in progress(rig))  # the store has no gap of it either
+
+
+async def test_what_could_not_be_fetched_is_the_gap() -> None:
+    rig = one_group()
+    async with rig.running():
+        await outage(rig)
+        await stamped(rig, 9, 9)
+        part = Missed([FIRST + 1], START + 2 * S, rig.time.now(), "no history")
+        await rig.give(Recovered("d", "default", rig.time.now(), [part, Missed((), START, rig.time.now(), "events")]))
+        await rig.time.advance(1)
+        now = (rig.time.now() - START) / S - 1
+        assert gaps(rig) == [([INDEX + 1], 2.0, now, "disconnected"), ([], 2.0, now, "disconnected")]
+
+
+async def test_nothing_fetched_is_the_gap_of_ever() -> None:
+    rig = one_group()
+    async with rig.running():
+        await outage(rig)
+        await rig.give(Recovered("d", "default", START, None))
+        await stamped(rig, 9, 9)
+        (gap,) = gaps(rig)
+        assert gap == (None, 2.0, (rig.time.now() - START) / S, "disconnected")
+
+
+async def test_an_outage_within_the_filling_asks_from_its_first_begin() -> None:
+    rig = one_group()
+    async with rig.running():
+        await outage(rig)
+        await stamped(rig, 9, 9)
+        await rig.give(lost())
+        await rig.time.advance(3)
+        assert rig.adapter.asked[-1] == {("d", "default"): 2.0}
+        await rig.give(Recovered("d", "default", START, None))
+        await stamped(rig, 10, 10)
+        assert [gap[:2] for gap in gaps(rig)] == [(None, 2.0)]
+
+
+async def test_a_history_of_a_wrong_clock_fills_nothing() -> None:
+    """Live values have the gateway's time then; those of the history would lie elsewhere."""
+    rig = one_group()
+    async with rig.running():
+        await outage(rig)
+        wrong = rig.time.now() + 600 * S
+        for _ in range(5):
+            await stamped(rig, 9, 9, server_ts=wrong)
+        rows = len(rig.sink.taken(Readings))
+        await stamped(rig, 7, ago=3, after=0)
+        assert len(rig.sink.taken(Readings)) == rows
+        await rig.give(Recovered("d", "default", rig.time.now()))
+        await stamped(rig, 9, 9, server_ts=wrong)
+        ((_, start, _, cause),) = gaps(rig)
+        assert (start, cause) == (2.0, "disconnected")
+
+
+async def test_what_was_missed_while_the_gateway_was_down() -> None:
+    """The gap itself is the store's, by the new stream: it is told from when on it was filled."""
+    rig = one_group()
+    rig.host.resume_after_restart({"d": {"default": START - 60 * S, "gone": 5}, "x": {"default": 1}})
+    async with rig.running():
+        assert rig.adapter.asked == [{("d", "default"): -60.0}]
+        await stamped(rig, 9, 9)
+        await stamped(rig, 9, 9, ago=30, after=0)  # as the live ones: the first of them is stored all the same
+        await stamped(rig, 10, 20, ago=20, after=0)  # the first within its deadband
+        (historical,) = [r for r in rig.sink.taken(Readings) if r.flags and r.ts[0] < START - 25 * S]
+        assert historical.values == [9, 9]
+        part = Missed([FIRST], START - 50 * S, START - 40 * S)
+        await rig.give(Recovered("d", "default", rig.time.now(), [part]))
+        await rig.time.advance(2)
+        assert gaps(rig) == [([INDEX], -50.0, -40.0, "collector_down")]
+        assert progress(rig)[0][1] == -60.0
+        assert all(back_to is None for _, back_to in progress(rig)[1:])
+        rows = [v for r in rig.sink.taken(Readings) for p, v in zip(r.points, r.values, strict=True) if p == INDEX]
+        assert rows == [9, 9]
+
+
+async def test_a_gateway_that_was_down_and_fetched_nothing() -> None:
+    rig = one_group()
+    rig.host.resume_after_restart({"d": {"default": START - 60 * S}})
+    async with rig.running():
+        await rig.give(Recovered("d", "default", START, None))
+        await stamped(rig, 9, 9)
+        await rig.time.advance(2)
+        assert rig.sink.gaps() == []
+        assert [back_to for _, back_to in progress(rig)] == [None]
+
+
+async def test_an_answer_that_nobody_asked_for_is_passed_over() -> None:
+    rig = one_group()
+    async with rig.running():
+        await stamped(rig, 9, 9)
+        await rig.give(Recovered("d", "default", rig.time.now() + 99 * S))
+        await rig.time.advance(2)
+        assert max(done for done, _ in progress(rig)) < 5
+        assert rig.sink.gaps() == []
 
 
 async def test_the_gateways_clock_is_set() -> None:

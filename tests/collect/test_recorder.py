@@ -66,6 +66,32 @@ async def test_one_order_and_durable_when_it_is_said(tmp_path: Path) -> None:
         assert durable[0] > 0
 
 
+async def test_how_far_it_was_complete_outlives_the_process(tmp_path: Path) -> None:
+    """Never ahead of what is durable; a device that is gone is forgotten."""
+    async with recording(tmp_path) as recorder:
+        assert recorder.load_complete_to(["d", "e"]) == {}
+        await recorder.put(Progress(0, [Done("d", "g", 9), Done("e", "g", 7)]))
+        recorder.heartbeat()
+        await eventually_async(lambda: messages(recorder))
+        await recorder.put(Progress(0, [Done("d", "g", 11)]))
+        assert recorder.load_complete_to(["d", "e"]) == {"d": {"g": 9}, "e": {"g": 7}}
+        await recorder.put(Progress(0, [Done("d", "g", 12)]))
+    async with recording(tmp_path) as recorder:  # its end made the last of them durable
+        assert recorder.load_complete_to(["d"]) == {"d": {"g": 12}}
+        await recorder.put(Progress(0, [Done("d", "slow", 3)]))
+    async with recording(tmp_path) as recorder:
+        assert recorder.load_complete_to(["d", "e"]) == {"d": {"g": 12, "slow": 3}}
+
+
+async def test_that_an_outage_was_filled_is_told_with_the_next_progress(tmp_path: Path) -> None:
+    async with recording(tmp_path) as recorder:
+        await recorder.put(Progress(0, [Done("d", "g", 9, 2)]))
+        await recorder.put(Progress(0, [Done("d", "g", 10)]))
+        recorder.heartbeat()
+        await eventually_async(lambda: messages(recorder))
+        assert messages(recorder)[-1][1] == Progress(77, [Done("d", "g", 10, 2)])
+
+
 async def test_columns_that_only_some_readings_have(tmp_path: Path) -> None:
     async with recording(tmp_path) as recorder:
         await recorder.put(readings(0, 2))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.ledger.steps import Step
 from gateway.store import Reader, Writer
 from gateway.store.records import AssetRecord, Connection, Reading, Revision
 from schemas.wire import AssetBirth, Done, Gap, Progress
@@ -221,6 +222,40 @@ def test_collector_down(writer: Writer, reader: Reader) -> None:
     assert [gap[3] for gap in gaps_of(reader)] == [101, None]
     writer.apply([second.done(160, "slow"), second.done(200, "fast")])
     assert [gap[3] for gap in gaps_of(reader)] == [101, 160]
+
+
+def filled(feed: Feed, seconds: float, back_to: float, group: str) -> Step:
+    """Progress that says that what was missed has been fetched."""
+    return feed.step(Progress(feed.at, [Done("press", group, at(seconds), at(back_to))]))
+
+
+def test_collector_down_that_was_filled_afterwards_is_withdrawn(writer: Writer, reader: Reader) -> None:
+    """What is left of it has been told by a gap of its own; one that was filled only from some time on ends there."""
+    first, second = Feed("s1"), Feed("s2")
+    births = [signal(1, "a", group="fast"), signal(2, "b", group="slow"), signal(3, "c", group="other")]
+    writer.apply([first.birth(*births), first.done(10, "fast"), first.done(5, "slow"), first.done(7, "other")])
+    rest = Gap("press", [1], at(20), at(30), "collector_down")
+    writer.apply([second.birth(*births)])
+    assert len([gap for gap in reader.gaps() if gap.end is None]) == 3
+    writer.apply(
+        [
+            second.step([rest]),
+            filled(second, 100, 8, "fast"),
+            filled(second, 100, 50, "slow"),
+            second.done(100, "other"),
+        ]
+    )
+    assert sorted(gaps_of(reader), key=lambda gap: gap[2]) == [
+        ("press", [2], 5, 50, "collector_down"),
+        ("press", [3], 7, 100, "collector_down"),
+        ("press", [1], 20, 30, "collector_down"),
+    ]
+
+
+def test_messages_that_were_lost_are_not_filled_by_a_device(writer: Writer, reader: Reader) -> None:
+    feed = Feed()
+    writer.apply([feed.birth(signal(1, "a")), feed.done(10), feed.lost(3), filled(feed, 100, 5, "default")])
+    assert gaps_of(reader) == [("press", None, 10, 100, "lost")]
 
 
 def test_collector_down_again_before_the_first_progress(writer: Writer, reader: Reader) -> None:

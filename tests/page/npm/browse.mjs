@@ -21,7 +21,7 @@ const commands = {
     if (script) await page.addInitScript(script);
     watched = { errors: [], requests: [] };
     page.on("console", (message) => message.type() === "error" && watched.errors.push(message.text()));
-    page.on("pageerror", (error) => watched.errors.push(String(error)));
+    page.on("pageerror", (error) => watched.errors.push(error.stack ?? String(error)));
     page.on("request", (request) => watched.requests.push(request.url()));
     await page.goto(url);
   },

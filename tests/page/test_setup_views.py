@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from gateway.api.keys import KeyFile
+from gateway.cli.app import app
 from tests.chain.installation import Installation
 from tests.chain.installation import Workshop as Machines
 from tests.page.browser import DESKTOP, PHONE, Browser, browsing
 from tests.page.test_views import shot
+from tests.servers.foreign import NodeOpcUaServer
 from tests.servers.processes import HOST, accepts
 from tests.servers.waiting import eventually
 
@@ -158,6 +162,43 @@ async def test_an_opc_ua_machine_from_its_address_to_live_values(
     await browser.click("nav a[href='#/devices']")
     await browser.until(f"document.querySelector('li[data-device={device}]')?.dataset.state === 'connected'")
     await at_peace(browser, hall.base)
+
+
+async def test_a_server_that_nobody_has_trusted_yet_and_a_password(
+    browser: Browser, hall: Hall, node_opcua_server: NodeOpcUaServer
+) -> None:
+    server = node_opcua_server
+    await browser.open(f"{hall.base}#/connect")
+    await browser.until("!document.querySelector('#connect-steps').hidden")
+    await browser.fill("[name=endpoint]", server.endpoint)
+    await browser.press("Enter")
+    await browser.until("document.querySelectorAll('#connect-endpoints input').length > 2")
+    assert await browser.evaluate("document.querySelector('[name=security]:checked').value") == '"auto"'
+    await browser.fill("[name=user]", server.first["user"])
+    await browser.fill("[name=password]", server.first["password"])
+    await browser.press("Enter")
+    await browser.until("document.querySelector('#connect-where-error .fix')")
+    command = re.search(r"guantong (certs trust \w+)", await browser.text("#connect-where-error .fix"))
+    assert command
+    trusted = CliRunner().invoke(app, [*command[1].split(), "--config", str(hall.gateway.config)])
+    assert trusted.exit_code == 0, trusted.output
+    await browser.click("#connect-browse")
+    await browser.until(f"{ROWS} > 0")
+    await browser.fill("#connect-filter [name=filter]", "Counter")
+    await browser.press("Enter")
+    await browser.until("document.querySelector('#connect-tree .what small')")
+    await browser.click("#connect-all")
+    await browser.fill("#connect-device [name=id]", "stranger")
+    await browser.click("#connect-add")
+    await browser.until(DRAFTED)
+    kept = str(await browser.evaluate("JSON.stringify({...sessionStorage})"))
+    assert "stranger" in kept
+    assert server.first["password"] not in kept
+    await applied(browser)
+    await browser.click("nav a[href='#/devices']")
+    await browser.until("document.querySelector('li[data-device=stranger]')?.dataset.state === 'connected'")
+    assert server.first["password"] not in hall.gateway.config.read_text(encoding="utf-8")
+    await at_peace(browser, hall.base, 502)
 
 
 async def test_by_keyboard_alone(browser: Browser, hall: Hall) -> None:

@@ -92,7 +92,7 @@ ANSWERS: Final[dict[str, Any]] = {
             {
                 "node": _NODE, "path": "Line/DB_Line/Placed", "name": "Placed", "class": "Variable", "type": "UInt32",
                 "picked_type": "uint32", "value": 1204, "unit": "", "status": 0, "status_name": "Good", "quality": "good",
-                "source_ts": "2026-11-22T08:30:00.000001Z", "has_children": False,
+                "source_ts": "2026-11-22T08:30:00.000001Z", "has_children": False, "enum": None,
             }
         ],
         "namespaces": ["http://opcfoundation.org/UA/", "urn:plc"],

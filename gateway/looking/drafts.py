@@ -157,7 +157,7 @@ def _picked(question: AddDevice) -> tuple[list[dict[str, Any]], list[Notice]]:
     from gateway.points.browsing import imported, rows_of
 
     lang = question.lang
-    picked = [Found(p.node, p.path, p.name, p.node_class, p.type, unit=p.unit) for p in question.nodes]
+    picked = [Found(p.node, p.path, p.name, p.node_class, p.type, unit=p.unit, texts=p.enum) for p in question.nodes]
     devices, points = rows_of("opc.tcp://host:4840", question.device.id, picked)
     variables = [p for p in question.nodes if p.node_class == "Variable"]
     for point, node in zip(points, variables, strict=True):

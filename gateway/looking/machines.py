@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from adapters.contract import AdapterError
 from gateway.looking import shapes, told
 from gateway.looking.questions import (
@@ -89,11 +91,14 @@ class Machines:
 
         async def look(explorer: Explorer) -> shapes.TestRead:
             found = await explorer.read(question.node)
-            return told.reading(
+            read = told.reading(
                 question.lang, found.status, found.value, time.time_ns() // 1000, type=found.type,
                 signal_type=value_type(found), unit=found.unit, name=found.name, node=found.node,
                 source_ts=found.source_ts, server_ts=found.server_ts,
             )  # fmt: skip
+            if found.texts and isinstance(found.value, int) and found.value in found.texts:
+                read = msgspec.structs.replace(read, text=f"{read.text} {found.texts[found.value]}")
+            return read
 
         result: shapes.TestRead = await self._with(settings, question, look)
         return result
@@ -153,8 +158,12 @@ def _node(found: Found, above: str) -> shapes.Node:
         node=found.node, path=f"{above}/{path}" if above else path, name=found.name, node_class=found.node_class,
         type=found.type, picked_type=value_type(found) if variable else "", value=told.shown(found.value),
         unit=found.unit, status=found.status, status_name=info(found.status).name, quality=quality(found.status),
-        source_ts=told.moment(found.source_ts), has_children=found.has_children,
+        source_ts=told.moment(found.source_ts), has_children=found.has_children, enum=_texts(found),
     )  # fmt: skip
+
+
+def _texts(found: Found) -> dict[str, str] | None:
+    return {str(value): text for value, text in found.texts.items()} if found.texts else None
 
 
 async def read_registers(question: ReadRegisters) -> shapes.TestRead:

@@ -91,6 +91,7 @@ class Picked(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str = ""
     picked_type: str = ""
     unit: str = ""
+    enum: dict[int, str] | None = None
     node_class: str = msgspec.field(default="Variable", name="class")
 
 

@@ -58,6 +58,10 @@ class Node(msgspec.Struct, frozen=True):
     quality: Quality
     source_ts: Time | None
     has_children: bool
+    enum: Annotated[
+        dict[str, str] | None,
+        msgspec.Meta(description="What the values of an enumeration mean, in the server's words."),
+    ] = None
 
 
 class Known(msgspec.Struct, frozen=True):

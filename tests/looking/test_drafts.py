@@ -99,16 +99,18 @@ def test_picked_nodes_become_signals(config: Path) -> None:
         Picked("ns=3;i=7", "Zone_1/Odd", "Odd", "ns=3;i=3002", "int64", unit="furlongs"),
         Picked("ns=3;i=8", "Zone_1/Temp", "Temp", "String"),
         Picked("ns=3;i=9", "Zone_1", "Zone_1", node_class="Object"),
+        Picked("ns=3;i=10", "Zone_1/Mode", "Mode", "Int32", enum={0: "Off", 3: "Auto"}),
     ]
     link = Link("opcua", {"endpoint": "opc.tcp://plc:4840/", "security": "none"})
     draft = added(
         AddDevice(file=str(config), device=NewDevice("zone", {"zh": "一区", "en": " "}), link=link, nodes=nodes)
     )
-    assert (draft.link, draft.signals) == ("plc", 3)
+    assert (draft.link, draft.signals) == ("plc", 4)
     device = links(config, draft.yaml)["plc"]["devices"][1]
     assert device["name"] == {"zh": "一区"}
-    assert [s["name"] for s in device["signals"]] == ["zone_1/temp", "zone_1/odd", "zone_1/temp_2"]
-    assert [s["type"] for s in device["signals"]] == ["float32", "int64", "string"]
+    assert [s["name"] for s in device["signals"]] == ["zone_1/temp", "zone_1/odd", "zone_1/temp_2", "zone_1/mode"]
+    assert [s["type"] for s in device["signals"]] == ["float32", "int64", "string", "int32"]
+    assert {k: text["en"] for k, text in device["signals"][3]["enum"].items()} == {0: "Off", 3: "Auto"}
     assert device["signals"][0]["unit"] == "℃"
     assert "unit" not in device["signals"][1]
     assert "furlongs" in device["signals"][1]["description"]["en"]

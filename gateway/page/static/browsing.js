@@ -34,7 +34,7 @@ export const link = () => present.link;
 /** Known companion specifications with a shipped profile: [{uri, name, profile, note}]. */
 export const proposed = () => (browsed() ? present.known.filter((item) => item.profile) : []);
 export const picked = () =>
-  browsed() ? [...tree.picked.values()].map(({ node, path, name, type, picked_type, unit, ...more }) => ({ node, path, name, type, picked_type, unit, class: more.class })) : [];
+  browsed() ? [...tree.picked.values()].map(({ node, path, name, type, picked_type, unit, enum: texts, ...more }) => ({ node, path, name, type, picked_type, unit, enum: texts, class: more.class })) : [];
 
 /** The link as the form says. */
 function wanted() {

@@ -13,7 +13,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 from adapters.contract import AuthError, ConfigError
 from adapters.opcua import certificates as x
 from adapters.opcua._binary import microseconds
-from adapters.opcua._errors import EXPECTED, after, asyncua_decodes, fault_name, translate
+from adapters.opcua._errors import EXPECTED, ChannelRefusedError, asyncua_decodes, fault_name, translate
 from adapters.opcua._trust import Identity
 from adapters.opcua.pki import PkiError
 from adapters.opcua.settings import LinkSettings
@@ -114,12 +114,13 @@ async def explain(settings: LinkSettings, identity: Identity, error: BaseExcepti
         return _refused(settings, identity, error)
     if name == "BadTcpEndpointUrlInvalid":
         return await _known_urls(settings, error)
+    closed = isinstance(error, ChannelRefusedError)
     if security.policy in ("none", "auto") or name or security.server_certificate is None:
-        return error
+        return _refused(settings, identity, error) if closed else error
     try:
         told = await ask(settings.endpoint, settings.timeout)
     except EXPECTED:
-        return error  # what went wrong first says more
+        return error  # what went wrong first says more; a server that is gone has not refused anything
     if (security.policy, security.mode) not in {o.kind for o in told.offers}:
         return mismatch(settings, told.offers)
     pinned = x.read_certificate(security.server_certificate.read_bytes())
@@ -138,7 +139,7 @@ async def explain(settings: LinkSettings, identity: Identity, error: BaseExcepti
             fix_zh="请查明服务器证书为何变更；确认无误后替换 server_certificate 文件。",
             details={"fingerprint": x.sha256(new), "sha1": x.sha1(new), "before": x.sha256(pinned)},
         )
-    return error
+    return _refused(settings, identity, error) if closed else error
 
 
 def _refused(settings: LinkSettings, identity: Identity, error: BaseException) -> BaseException:
@@ -163,7 +164,7 @@ def _refused(settings: LinkSettings, identity: Identity, error: BaseException) -
         fix_en=told.fix_en,
         fix_zh=told.fix_zh,
         details={"own_fingerprint": x.sha256(certificate), "own_sha1": x.sha1(certificate)},
-        cured=after(60.0),
+        cured=told.cured if isinstance(told, AuthError) else None,
     )
 
 

@@ -134,6 +134,13 @@ _FAULT: Final = _Meaning(
     "服务器报告故障；若持续出现，请查看服务器日志。",
 )  # fmt: skip
 
+_CHANNEL: Final = _Meaning(
+    AuthError, "channel_refused",
+    "Most likely the server does not trust the gateway's certificate: accept it in the server's certificate store (move it from rejected "
+    "to trusted), or import the file of `guantong certs export`.",
+    "服务器很可能不信任网关证书：请在服务器的证书管理中将其由“已拒绝”移到“受信任”，或导入 guantong certs export 生成的文件。",
+)  # fmt: skip
+
 _BY_NAME: Final[dict[str, _Meaning]] = {
     "BadCertificateUntrusted": _TRUST,
     "BadSecurityChecksFailed": _TRUST,  # all that a server may tell of a rejected certificate (OPC 10000-4 §6.1.3)
@@ -203,6 +210,11 @@ _BY_NAME: Final[dict[str, _Meaning]] = {
 TOO_MANY: Final = frozenset(name for name, meaning in _BY_NAME.items() if meaning is _TOO_LARGE)
 """Faults of a request that asks for too much at once."""
 
+
+class ChannelRefusedError(ConnectionError):
+    """The server closed the connection instead of answering to OpenSecureChannel with the gateway's certificate in it."""
+
+
 EXPECTED: Final = (ua.UaError, OSError, TimeoutError, InvalidSignature, DecodingError, AddressError)
 """What a server that answers wrongly or not at all makes us raise."""
 
@@ -236,9 +248,10 @@ def translate(error: BaseException, where: str) -> AdapterError:
         return TransientError(
             message, reason=meaning.reason, fix_en=meaning.en, fix_zh=meaning.zh, retry_after=meaning.retry_after
         )
-    if meaning in (_TRUST, _CERTIFICATE):
+    if meaning in (_TRUST, _CERTIFICATE, _CHANNEL):
         # put right on the server, where the gateway cannot see it: it looks in again soon
-        return AuthError(message, reason=meaning.reason, fix_en=meaning.en, fix_zh=meaning.zh, cured=after(60.0))
+        soon = after(20.0 if meaning is _CHANNEL else 60.0)
+        return AuthError(message, reason=meaning.reason, fix_en=meaning.en, fix_zh=meaning.zh, cured=soon)
     return meaning.kind(message, reason=meaning.reason, fix_en=meaning.en, fix_zh=meaning.zh)
 
 
@@ -288,6 +301,10 @@ def _meaning(error: BaseException) -> tuple[_Meaning, str]:
         return _TIMEOUT, Bilingual("no answer within the time-out", "在超时时间内没有应答")
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return _REFUSED, Bilingual("connection refused", "连接被拒绝")
+    if isinstance(error, ChannelRefusedError):
+        return _CHANNEL, Bilingual(
+            "the server closed the connection when the gateway showed its certificate", "网关出示证书后服务器关闭了连接"
+        )
     if isinstance(error, OSError):
         if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN):
             return _UNREACHABLE, Bilingual("no route to the host", "没有到主机的路由")

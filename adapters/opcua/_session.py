@@ -22,7 +22,7 @@ from adapters.opcua import _activation, _frames, _security
 from adapters.opcua._binary import DecodingError
 from adapters.opcua._decode import Decoder
 from adapters.opcua._discovery import explain
-from adapters.opcua._errors import EXPECTED, asyncua_decodes
+from adapters.opcua._errors import EXPECTED, ChannelRefusedError, asyncua_decodes
 from adapters.opcua._limits import LIMIT_NODES, MAX_ITEMS_PER_SUBSCRIPTION, READ, Limits
 from adapters.opcua._trust import Identity
 from adapters.opcua.certificates import our_uri
@@ -158,7 +158,7 @@ class Session:
         await client.connect_socket()
         with asyncua_decodes("opening the session"):
             await client.send_hello()
-            await client.open_secure_channel()
+            await self._open_channel(client)
             if self.resume and await self._take_over(client):
                 self.resumed = True
             else:
@@ -168,6 +168,15 @@ class Session:
         await asyncio.to_thread(_security.keep_pin, settings, self.identity, channel, self.now())
         self._start(self._renew(client))
         await self._learn()
+
+    async def _open_channel(self, client: Any) -> None:
+        """Opens the channel. A server that simply hangs up here has seen the gateway's certificate and does not like it."""
+        try:
+            await client.open_secure_channel()
+        except ConnectionError as error:
+            if client.security_policy.host_certificate is None:
+                raise
+            raise ChannelRefusedError(str(error)) from error
 
     async def _close_orphan(self, client: Any) -> None:
         """Closes the session that the last link left behind, so that a server with few of them does not run out; from the new channel

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime as dt
+import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -425,10 +427,11 @@ def test_bytes_that_are_no_certificate() -> None:
 
 
 class Wire:
-    """A relay in front of a server that keeps what the client sends."""
+    """A relay in front of a server that keeps what the client sends. With `refuse` it answers a protected OpenSecureChannel with these
+    bytes and hangs up."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, refuse: bytes | None = None) -> None:
+        self._port, self._refuse = port, refuse
         self.sent = bytearray()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
@@ -453,10 +456,13 @@ class Wire:
             task = asyncio.create_task(self._pass(source, target, kept))
             self._tasks.add(task)
 
-    @staticmethod
-    async def _pass(source: asyncio.StreamReader, target: asyncio.StreamWriter, kept: bytearray) -> None:
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, kept: bytearray) -> None:
         while data := await source.read(65536):
             kept += data
+            if self._refuse is not None and b"SecurityPolicy#Aes256" in data[:200] and data.startswith(b"OPN"):
+                self._writers[-2].write(self._refuse)
+                self._writers[-2].close()
+                break
             target.write(data)
             await target.drain()
         target.close()
@@ -590,3 +596,40 @@ async def test_another_stack(node_opcua_server: NodeOpcUaServer, pki: Pki) -> No
             await host.until(lambda: host.last(0) is not None)
     pins = Pki(pki.folder, "box").pins("link")
     assert {pin.mode for pin in pins.values()} <= {"", "SignAndEncrypt"}
+
+
+def error_message(code: int) -> bytes:
+    """An Error message of OPC UA TCP (OPC 10000-6 §7.1.2.5)."""
+    return b"ERRF" + struct.pack("<III", 16, code, 0xFFFFFFFF)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "channel_refused"),
+        (error_message(0x80130000), "certificate_untrusted"),  # BadSecurityChecksFailed
+        (error_message(0x801A0000), "certificate_untrusted"),  # BadCertificateUntrusted
+        (error_message(0x80140000), "certificate_rejected"),  # BadCertificateTimeInvalid
+    ],
+)
+async def test_a_server_that_does_not_trust_the_gateway(
+    server: Protected, files: tuple[Path, Path], pki: Pki, answer: bytes, reason: str
+) -> None:
+    pki.put("trusted", certificate_of(files))
+    async with Wire(server.port, answer) as endpoint:
+        error = await refusal(spec(endpoint, pki, timeout=2.0))
+    assert isinstance(error, AuthError)
+    assert error.reason == reason
+    assert x.sha1(pki.own(NOW).certificate) in str(error)
+    assert error.cured is not None
+    assert not error.cured()
+
+
+def test_files_that_root_writes_belong_to_whom_the_folder_belongs(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(tmp_path, 12345, 12345)
+    pki = Pki(tmp_path / "pki", "box")
+    own = pki.own(NOW)
+    put = pki.put("trusted", certificate_of(files))
+    assert {path.stat().st_uid for path in (own.path, own.key, own.key.parent, put, put.parent, pki.folder)} == {12345}

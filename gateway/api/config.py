@@ -195,7 +195,11 @@ def _files(configured: Configured, wanted: _Wanted) -> Files:
     history = History(configured.data_dir)
     kept = next((kept for kept in history.list() if kept.number == wanted.rollback), None)
     if kept is None:
-        raise invalid("rollback", wanted.rollback, "the number of a kept configuration (see GET)")
+        raise invalid(
+            "rollback",
+            wanted.rollback,
+            Bilingual("the number of a kept configuration (see GET)", "保留的配置的编号（见 GET）"),
+        )
     try:
         return history.files(kept)
     except OSError as error:

@@ -26,7 +26,7 @@ from gateway.api.problems import ProblemError, invalid, not_found
 from gateway.ledger.steps import StoreError, StoreWeatherError
 from gateway.store import Reader
 from gateway.store.records import EventRecord, SignalRecord
-from schemas.bilingual import chinese
+from schemas.bilingual import Bilingual, chinese
 
 T = TypeVar("T")
 ROOT = "/api/v1"
@@ -154,7 +154,7 @@ class Api:
         first = None if start is None else resolve_moment(start, now)
         last = None if end is None else resolve_moment(end, now)
         if first is not None and last is not None and last < first:
-            raise invalid("end", end, f"a time after start ({start})")
+            raise invalid("end", end, Bilingual(f"a time after start ({start})", f"start（{start}）之后的时间"))
         return first, last
 
 
@@ -164,8 +164,11 @@ def language_of(request: Request, query: Query) -> Language:
 
 
 def _known(what: str, nearest: Sequence[str]) -> str:
-    hint = f"; the nearest is {nearest[0]}" if nearest else ""
-    return f"a known {what} (see {ROOT}/{what}s){hint}"
+    what_zh = {"device": "设备", "asset": "资产", "signal": "信号"}[what]
+    hint = Bilingual(f"; the nearest is {nearest[0]}", f"；最接近的是 {nearest[0]}") if nearest else ""
+    return Bilingual(
+        f"a known {what} (see {ROOT}/{what}s){hint}", f"已有的{what_zh}（见 {ROOT}/{what}s）{chinese(hint)}"
+    )
 
 
 def busy(en: str, zh: str) -> ProblemError:

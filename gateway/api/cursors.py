@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from gateway.api.problems import ProblemError, invalid
+from schemas.bilingual import Bilingual
 
 # the years 1 to 9999, in µs since the epoch: what the store can hold
 Micros = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000_000, le=253_402_300_799_999_999)]
@@ -105,5 +106,10 @@ def load(text: str, kind: type[C]) -> C:
 def bad_cursor(text: str) -> ProblemError:
     """The cursor does not belong to this request."""
     return invalid(
-        "cursor", text, "the cursor of a `next` link of this same list, unchanged, with the other parameters unchanged"
+        "cursor",
+        text,
+        Bilingual(
+            "the cursor of a `next` link of this same list, unchanged, with the other parameters unchanged",
+            "同一列表 `next` 链接中的游标，原样使用，其他参数也不变",
+        ),
     )

@@ -18,6 +18,7 @@ from gateway.api.problems import ProblemError, invalid
 from gateway.api.resources import time_of
 from gateway.api.values import flag_names, to_plain
 from gateway.store.records import EventRecord, GapRecord
+from schemas.bilingual import Bilingual
 from schemas.times import to_rfc3339
 from schemas.wire import Cause
 
@@ -79,7 +80,13 @@ def routes(api: Api) -> APIRouter:
         number = None
         if query.signal is not None:
             if query.device:
-                raise invalid("device", query.device[0], "nothing beside signal: a signal has its device")
+                raise invalid(
+                    "device",
+                    query.device[0],
+                    Bilingual(
+                        "nothing beside signal: a signal has its device", "与 signal 同用时不应填写：信号已属于某个设备"
+                    ),
+                )
             number = api.signal(query.signal).id
         start, end = api.bounds(query.start, query.end)
         after = None
@@ -123,7 +130,11 @@ async def _feed(api: Api, request: Request, query: EventQuery, language: Languag
     """Events in the order of their commits. There is always a next page, and maybe nothing on it yet."""
     if query.start is not None or query.end is not None:
         name = "start" if query.start is not None else "end"
-        raise invalid(name, query.start or query.end, "nothing with order=commit: its place is the cursor")
+        raise invalid(
+            name,
+            query.start or query.end,
+            Bilingual("nothing with order=commit: its place is the cursor", "order=commit 时不应填写：位置由游标给出"),
+        )
     catalog, epoch, at = api.catalog(), api.live.epoch, 0
     if query.cursor:
         cursor = cursors.load(query.cursor, cursors.FeedCursor)

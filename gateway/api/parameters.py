@@ -11,12 +11,16 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from gateway.api.problems import ParameterError, shorten
+from schemas.bilingual import Bilingual, chinese, of_error
 from schemas.model import parse_duration
 from schemas.times import from_rfc3339
 
 _RELATIVE = re.compile(r"now|-\d+(\.\d+)?(ms|s|min|m|h|d)")
 TS_MIN, TS_MAX = -62_135_596_800_000_000, 253_402_300_799_999_999
-_EXPECTED_TIME = "an RFC 3339 time with an offset such as 2026-11-22T08:30:00Z, or now, or an age such as -24h"
+_EXPECTED_TIME = Bilingual(
+    "an RFC 3339 time with an offset such as 2026-11-22T08:30:00Z, or now, or an age such as -24h",
+    "带时差的 RFC 3339 时间，如 2026-11-22T08:30:00Z，或 now，或时长如 -24h",
+)
 
 
 def _check_moment(text: str) -> str:
@@ -37,7 +41,7 @@ def resolve_moment(text: str, now: int) -> int:
     except (ValueError, OverflowError):
         raise ValueError(_EXPECTED_TIME) from None
     if not TS_MIN <= moment <= TS_MAX:
-        raise ValueError("a time in the years 1 to 9999")
+        raise ValueError(Bilingual("a time in the years 1 to 9999", "公元 1 年至 9999 年的时间"))
     return moment
 
 
@@ -52,7 +56,7 @@ def _check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError("an IANA time zone such as Asia/Shanghai") from None
+        raise ValueError(Bilingual("an IANA time zone such as Asia/Shanghai", "IANA 时区，如 Asia/Shanghai")) from None
     return name
 
 
@@ -71,7 +75,12 @@ def bucket_width(text: str) -> float | Literal["day"]:
     match = re.fullmatch(r"(\d{1,6})(s|min|m|h)", text)
     seconds = parse_duration(text) if match else 0.0
     if not 1 <= seconds <= 86_400:
-        raise ValueError("a width of 1s to 24h such as 15m or 1h, or 1d for days of the time zone")
+        raise ValueError(
+            Bilingual(
+                "a width of 1s to 24h such as 15m or 1h, or 1d for days of the time zone",
+                "1s 至 24h 的宽度，如 15m 或 1h；1d 表示时区内的自然日",
+            )
+        )
     return seconds
 
 
@@ -238,13 +247,16 @@ def _explain(error: Any, known: Sequence[str]) -> ParameterError:
     name = place[0] if place else "request"
     if error["type"] == "extra_forbidden":
         near = get_close_matches(name[:64], known, n=1)
-        hint = f"; the nearest is {near[0]}" if near else ""
-        return ParameterError(
-            name[:64], shorten(error.get("input")), f"one of the parameters {', '.join(sorted(known))}{hint}"
-        )
+        hint = Bilingual(f"; the nearest is {near[0]}", f"；最接近的是 {near[0]}") if near else ""
+        listed = ", ".join(sorted(known))
+        among = Bilingual(f"one of the parameters {listed}{hint}", f"以下参数之一：{listed}{chinese(hint)}")
+        return ParameterError(name[:64], shorten(error.get("input")), among)
     message = str(error.get("msg", ""))
     if error["type"] == "value_error":
         message = message.removeprefix("Value error, ")
     message = re.sub(r"^Input should be ", "", message)
+    raised = (error.get("ctx") or {}).get("error")
+    said = of_error(raised) if isinstance(raised, BaseException) else message
+    message = said if isinstance(said, Bilingual) else Bilingual(message, f"有效的值（{message}）")
     found = None if error["type"] == "missing" else shorten(error.get("input"))
     return ParameterError(name[:64], found, message)

@@ -22,11 +22,13 @@ from gateway.api.problems import invalid
 from gateway.api.resources import DevicePath, NamePath, revision, signal_answer, time_of
 from gateway.store import records
 from gateway.store.records import SignalRecord
+from schemas.bilingual import Bilingual
 from schemas.times import to_rfc3339
 
 _MOST_GAPS = 1_000
 _PAGE, _LARGEST_PAGE = 1_000, 10_000
 _CHUNK = 5_000
+_YEARS = Bilingual("a time in the years 2 to 9998", "公元 2 年至 9998 年的时间")
 _MOST_BUCKETS = 1_000_000
 _YEAR = 366 * 86_400_000_000
 _CACHED = 64
@@ -107,7 +109,12 @@ def routes(api: Api) -> APIRouter:
             given = sorted(query.model_fields_set & _HISTORY_ONLY)
             if given:
                 raise invalid(
-                    given[0], request.query_params.get(given[0]), f"nothing: {longer} is a signal; see its `history`"
+                    given[0],
+                    request.query_params.get(given[0]),
+                    Bilingual(
+                        f"nothing: {longer} is a signal; see its `history`",
+                        f"不应填写：{longer} 是信号；见其 `history`",
+                    ),
                 )
             return signal_answer(api, request, api.signal(longer), language)
         signal = api.signal(shorter)
@@ -115,7 +122,12 @@ def routes(api: Api) -> APIRouter:
             return await _export(api, request, signal, query, language)
         if query.limit is not None and query.limit > _LARGEST_PAGE:
             raise invalid(
-                "limit", query.limit, f"at most {_LARGEST_PAGE} with format json; ndjson and csv give the whole range"
+                "limit",
+                query.limit,
+                Bilingual(
+                    f"at most {_LARGEST_PAGE} with format json; ndjson and csv give the whole range",
+                    f"格式为 json 时最多 {_LARGEST_PAGE}；ndjson 与 csv 给出整个范围",
+                ),
             )
         if query.buckets is not None:
             return await _buckets(api, request, signal, query, language)
@@ -226,7 +238,9 @@ def completeness_of(api: Api, signal: SignalRecord, start: int | None, end: int 
 
 def _bucket_range(api: Api, signal: SignalRecord, query: HistoryQuery) -> tuple[int, int]:
     if query.order != "asc":
-        raise invalid("order", query.order, "asc: buckets come in the order of time")
+        raise invalid(
+            "order", query.order, Bilingual("asc: buckets come in the order of time", "asc：分段按时间顺序给出")
+        )
     if query.cursor is not None:
         cursor = cursors.load(query.cursor, cursors.BucketCursor)
         inside = cursor.start >= TS_MIN + _YEAR and cursor.end <= TS_MAX - _YEAR
@@ -235,17 +249,28 @@ def _bucket_range(api: Api, signal: SignalRecord, query: HistoryQuery) -> tuple[
         return cursor.start, cursor.end
     start, end = api.bounds(query.start, query.end)
     if start is None:
-        raise invalid("start", None, "a time: buckets need a start, such as start=-24h")
+        raise invalid(
+            "start",
+            None,
+            Bilingual("a time: buckets need a start, such as start=-24h", "时间：分段需要起点，如 start=-24h"),
+        )
     last = api.now() if end is None else end
     # days of a time zone reach beyond the range, which must not lead out of the calendar
     if start < TS_MIN + _YEAR:
-        raise invalid("start", query.start, "a time in the years 2 to 9998")
+        raise invalid("start", query.start, _YEARS)
     if last > TS_MAX - _YEAR:
-        raise invalid("end", query.end, "a time in the years 2 to 9998")
+        raise invalid("end", query.end, _YEARS)
     width = bucket_width(query.buckets or "")
     seconds = 86_400.0 if width == "day" else width
     if query.format != "json" and (last - start) / 1e6 / seconds > _MOST_BUCKETS:
-        raise invalid("buckets", query.buckets, f"a width that divides the range into at most {_MOST_BUCKETS} buckets")
+        raise invalid(
+            "buckets",
+            query.buckets,
+            Bilingual(
+                f"a width that divides the range into at most {_MOST_BUCKETS} buckets",
+                f"能将范围分成最多 {_MOST_BUCKETS} 段的宽度",
+            ),
+        )
     return start, last
 
 

@@ -28,6 +28,7 @@ _CERTIFICATE: Final = Words(
     "Accept the gateway's certificate in the server (move it from rejected to trusted); check its dates and both clocks.",
     "请在服务器中信任网关证书（由“已拒绝”移到“受信任”），并检查证书有效期与双方时间。",
 )
+_DIAGNOSTICS: Final = Words("Look into the server's own diagnostics.", "请查看服务器自身的诊断信息。")
 _MASTERS: Final = Words(
     "Another master may use the device: many permit only one to four connections.",
     "可能有其他主站占用：许多设备只允许 1 至 4 个连接。",
@@ -187,6 +188,39 @@ _REASONS: Final[dict[str, Reason]] = {
             "Set `user` and `password`, `user_certificate`, or neither, as the server offers.",
             "请按服务器支持的方式设置 user/password、user_certificate 或匿名。",
         ),
+    ),
+    "channel_refused": Reason(
+        Words(
+            "The server refuses the secure channel: most likely it does not trust the gateway's certificate.",
+            "服务器拒绝建立安全通道：很可能不信任网关证书。",
+        ),
+        _CERTIFICATE,
+    ),
+    "server_failed": Reason(Words("The server says of itself that it has failed.", "服务器自报故障。"), _DIAGNOSTICS),
+    "server_no_configuration": Reason(
+        Words("The server says that it has no configuration.", "服务器自报没有配置。"), _DIAGNOSTICS
+    ),
+    "server_suspended": Reason(Words("The server says that it is suspended.", "服务器自报已暂停。"), _DIAGNOSTICS),
+    "server_communication_fault": Reason(
+        Words("The server cannot reach the machine behind it.", "服务器自报与其后的设备通信故障。"), _DIAGNOSTICS
+    ),
+    "root_not_found": Reason(
+        Words("The device's root is not found in the server.", "在服务器中找不到该设备的根节点。"),
+        Words(
+            "Look with `guantong browse` how the server names this machine, and set `root:` in the device's settings.",
+            "请用 guantong browse 确认服务器对该设备的命名，并在设备设置中填写 root。",
+        ),
+    ),
+    "root_ambiguous": Reason(
+        Words("The device's root fits several nodes of the server.", "设备的根节点在服务器中匹配到多个节点。"),
+        Words("Set `root:` in the device's settings to one of them.", "请在设备设置中将 root 设为其中之一。"),
+    ),
+    "subscription_lost": Reason(
+        Words("The server ends the subscription again and again.", "服务器反复结束订阅。"),
+        Words("Look into the server's log; use longer periods or fewer signals.", "请查看服务器日志；并加大周期或减少点位。"),
+    ),
+    "subscription_silent": Reason(
+        Words("The server no longer sends anything of a subscription.", "服务器不再发送订阅消息。"), _WAIT
     ),
     "service_level_low": Reason(
         Words("The server says of itself that it is not healthy.", "服务器自述状态不健康。"),

@@ -29,6 +29,7 @@ from gateway.config.models import ApiSettings
 from gateway.platform import POSIX
 from gateway.roles import CannotStartError
 from gateway.store import Reader
+from schemas.bilingual import Bilingual
 from schemas.wire import State
 
 if TYPE_CHECKING:
@@ -176,8 +177,14 @@ class Serve:
             raise ServeCannotStartError(str(error), fix=error.fix) from error
         if not there and not self.settings.loopback:
             raise ServeCannotStartError(
-                f"api.host is {self.settings.host}, which other machines can reach, and there is no API key in {self.keys.path}",
-                fix="Make one with `guantong key add NAME --role viewer`, or set api.host: 127.0.0.1",
+                Bilingual(
+                    f"api.host is {self.settings.host}, which other machines can reach, and there is no API key in {self.keys.path}",
+                    f"api.host 为 {self.settings.host}，其他机器可以访问，而 {self.keys.path} 中没有 API 密钥",
+                ),
+                fix=Bilingual(
+                    "Make one with `guantong key add NAME --role viewer`, or set api.host: 127.0.0.1",
+                    "请用 guantong key add NAME --role viewer 生成密钥，或设置 api.host: 127.0.0.1",
+                ),
             )
 
     def _listen(self) -> socket.socket:

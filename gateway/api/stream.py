@@ -30,6 +30,7 @@ from gateway.api.problems import ProblemError, invalid
 from gateway.api.resources import time_of
 from gateway.api.values import flag_names, to_plain
 from gateway.ledger.steps import StoreError
+from schemas.bilingual import Bilingual
 from schemas.status import quality
 from schemas.times import to_rfc3339
 
@@ -380,7 +381,11 @@ def routes(api: Api, streams: Streams) -> APIRouter:
         if given:
             match = _ID.fullmatch(given.strip())
             if match is None:
-                raise invalid("Last-Event-ID", given, "the id of an event of this stream, such as 1.4711")
+                raise invalid(
+                    "Last-Event-ID",
+                    given,
+                    Bilingual("the id of an event of this stream, such as 1.4711", "本流中事件的 id，如 1.4711"),
+                )
             resume = (int(match[1]), int(match[2]))
         address = request.client.host if request.client else ""
         streams.admit(address)

@@ -260,7 +260,9 @@ class Bus:
             await self._close(session)
             if isinstance(error, TimeoutError):
                 raise _ConnectError(
-                    "the broker accepted the connection and then said nothing",
+                    Bilingual(
+                        "the broker accepted the connection and then said nothing", "代理接受了连接，但随后没有应答"
+                    ),
                     "Check that this port belongs to an MQTT broker (and whether it expects TLS).",
                     "请确认该端口是 MQTT 代理（以及是否要求 TLS）。",
                 ) from error

@@ -24,8 +24,8 @@ def reasons() -> Iterator[tuple[str, str]]:
                 given: list[ast.expr] = [word.value for word in node.keywords if word.arg == "reason"]
                 if node.func.id == "_Meaning":
                     given += node.args[1:2]
-                elif node.func.id == "Trouble":
-                    given += node.args[:1]
+                elif node.func.id in ("Trouble", "RootError", "lost"):
+                    given += node.args[{"Trouble": 0, "RootError": 1, "lost": 2}[node.func.id] :][:1]
                 for value in given:
                     # a choice between two counts as both
                     for part in ast.walk(value):
@@ -35,7 +35,7 @@ def reasons() -> Iterator[tuple[str, str]]:
 
 def test_every_reason_is_explained() -> None:
     found = dict(reasons())
-    assert {"no_answer", "certificate_untrusted", "connect_timeout", "adapter_failed", "unreachable"} <= found.keys()
+    assert {"no_answer", "certificate_untrusted", "root_not_found", "subscription_silent", "adapter_failed", "unreachable"} <= found.keys()
     missing = sorted(
         f"{reason} ({file})"
         for reason, file in found.items()

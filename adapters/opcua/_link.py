@@ -641,7 +641,8 @@ class Link:
         )
 
     async def _watch_silence(self) -> None:
-        """A subscription of which nothing is heard for three keep-alives and the time-out is dead, whatever the session says."""
+        """A subscription of which nothing is heard for three publishing intervals (or the keep-alive that the server granted, where that
+        is longer) and the time-out is dead, whatever the session says."""
         last = self._clock.monotonic()
         while True:
             subscriptions = list(self._publisher.subscriptions.values())
@@ -653,7 +654,8 @@ class Link:
             for subscription in subscriptions:
                 subscription.heard += asleep  # the gateway itself stood still: that is no silence of the server
                 silent = now - subscription.heard
-                if silent > 3 * subscription.keep_alive + self._settings.timeout and not subscription.repairing:
+                longest = max(3 * subscription.publishing, subscription.keep_alive) + self._settings.timeout
+                if silent > longest and not subscription.repairing:
                     what = Bilingual(
                         f"nothing heard of subscription {subscription.id} for {silent:.1f} s",
                         f"订阅 {subscription.id} 已有 {silent:.1f} 秒没有消息",

@@ -109,8 +109,9 @@ class Item:
 
 
 def subscription_request(period: float, settings: LinkSettings) -> Any:
-    """Keep-alives about once a second, so that silence shows and progress is told; a lifetime as long as the session's."""
-    keep_alive = max(1, round(1.0 / period))
+    """Keep-alives about once a second, and after three publishing intervals at the latest, so that silence shows and progress is told; a
+    lifetime as long as the session's."""
+    keep_alive = max(1, min(3, round(1.0 / period)))
     request = ua.CreateSubscriptionRequest()
     parameters = request.Parameters
     parameters.RequestedPublishingInterval = period * 1_000

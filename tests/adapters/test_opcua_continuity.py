@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from asyncua import ua
@@ -13,7 +15,7 @@ from adapters.contract import DeviceState, PointTrouble, Samples, TransientError
 from adapters.opcua._server_clock import TOLERANCE, ServerClock
 from schemas import status as codes
 from schemas.wire import Cause, Flag
-from tests.adapters.opcua_collector import Collector, device, link, node
+from tests.adapters.opcua_collector import PERIOD, Collector, device, link, node
 from tests.adapters.opcua_server import SIZE, SmallServer
 from tests.servers.fault_proxy import FaultProxy
 
@@ -159,6 +161,53 @@ async def test_a_silent_subscription_is_noticed(server: SmallServer) -> None:
         error = await host.fails()
         assert isinstance(error, TransientError)
         assert error.reason == "subscription_silent"
+        assert silence(error) <= 3 * PERIOD + 0.5 + 4 * PERIOD  # the last: how often it is looked at
+
+
+def silence(error: Exception) -> float:
+    """Seconds without a word, by the adapter's own clock, in which its own pauses do not count."""
+    told = re.search(r"for ([0-9.]+) s", str(error))
+    assert told is not None
+    return float(told[1])
+
+
+async def test_one_silent_subscription_of_several_is_noticed(server: SmallServer) -> None:
+    """The others go on, and so do the session and its heartbeat."""
+    spec = link(server.endpoint, device(ALL[:4]), device(ALL[4:], name="oven", first=4), timeout=0.5, heartbeat=0.1)
+    async with Collector(spec) as host:
+        await settled(host, server)
+        first = next(iter(server.subscriptions.values()))
+        server.run(stop(first))
+        error = await host.fails()
+        assert isinstance(error, TransientError)
+        assert error.reason == "subscription_silent"
+        assert f"subscription {first.data.SubscriptionId} " in str(error)
+        assert silence(error) <= 7 * PERIOD + 0.5
+
+
+async def stop(subscription: Any) -> None:
+    subscription._task.cancel()
+
+
+async def test_a_slow_period_is_not_silence(server: SmallServer) -> None:
+    """Nothing changes, and a keep-alive comes once a period: that is longer than the time-out."""
+    async with Collector(link(server.endpoint, device(ALL, period=0.6), timeout=0.3, heartbeat=0.1)) as host:
+        await settled(host, server)
+        before = len(host.items)
+        await host.until(lambda: len(host.items) >= before + 3)
+        assert host.error is None
+
+
+async def test_a_link_that_stalls_is_slow_and_not_dead(server: SmallServer) -> None:
+    with FaultProxy(server.port) as proxy:
+        async with Collector(link(f"opc.tcp://127.0.0.1:{proxy.port}/", device(ALL), timeout=3.0)) as host:
+            await settled(host, server)
+            for pause in (0.3, 0.05, 0.5, 0.0, 0.2):
+                proxy.delay(pause)
+                server.write_all()
+                await host.until(lambda: all(host.last(i) == server.value + i for i in range(SIZE)))
+        assert host.error is None
+        assert not host.lost()
 
 
 async def test_a_half_open_link_is_noticed(server: SmallServer) -> None:

@@ -310,24 +310,21 @@ def _name(text: str) -> str:
 
 def _without_secrets(wanted: DeviceWanted, configured: Configured) -> tuple[Link, list[SecretFile]]:
     """The link with a reference in place of each typed secret, and the files that are to hold them."""
-    settings = dict(wanted.link.settings)
     found: list[SecretFile] = []
 
-    def taken(holder: dict[str, Any], key: str) -> None:
-        value = holder.get(key)
-        if not isinstance(value, str):
-            return
-        if not value:
-            del holder[key]
-            return
-        found.append(SecretFile.new(configured.data_dir, _name(wanted.device.id), value))
-        holder[key] = {"file": found[-1].reference(configured.file.parent)}
+    def without(settings: dict[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for key, value in settings.items():
+            if isinstance(value, dict):
+                made[key] = without(value) if set(value) not in ({"env"}, {"file"}) else value
+            elif not isinstance(value, str) or not key.endswith("password"):
+                made[key] = value
+            elif value:  # an empty one is none
+                found.append(SecretFile.new(configured.data_dir, _name(wanted.device.id), value))
+                made[key] = {"file": found[-1].reference(configured.file.parent)}
+        return made
 
-    taken(settings, "password")
-    if isinstance(settings.get("security"), dict):
-        settings["security"] = dict(settings["security"])
-        taken(settings["security"], "key_password")
-    return msgspec.structs.replace(wanted.link, settings=settings), found
+    return msgspec.structs.replace(wanted.link, settings=without(wanted.link.settings)), found
 
 
 def _keep(secrets: list[SecretFile], configured: Configured) -> None:

@@ -282,13 +282,15 @@ def _value(value: Any) -> Any:
     return value
 
 
+_PATHS: Final = frozenset({"certificate", "key", "server_certificate", "user_certificate", "user_key"})
+
+
 def _absolute(settings: dict[str, Any], base: Path) -> dict[str, Any]:
     """Typed settings; paths of certificates start from the configuration's folder, as they would in the file."""
-    security = settings.get("security")
-    if not isinstance(security, dict):
-        return settings
-    paths = ("certificate", "key", "server_certificate")
-    made = {
-        k: str(base / Path(v).expanduser()) if k in paths and isinstance(v, str) else v for k, v in security.items()
-    }
-    return {**settings, "security": made}
+    made: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            made[key] = _absolute(value, base)
+        else:
+            made[key] = str(base / Path(value).expanduser()) if key in _PATHS and isinstance(value, str) else value
+    return made

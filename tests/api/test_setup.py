@@ -243,6 +243,9 @@ async def test_a_typed_password_lies_in_a_file_of_its_own(client: httpx.AsyncCli
     assert draft.status_code == 200, draft.text
     assert "geheim" not in draft.text
     (file,) = (shop.folder / FOLDER).iterdir()
+    none = {**link["settings"], "password": ""}  # type: ignore[dict-item]
+    anonymous = await client.post(f"{SETUP}/device", json={**wanted, "link": {**link, "settings": none}})
+    assert "password" not in anonymous.json()["yaml"]
     assert f"file: secrets/{file.name}" in draft.json()["yaml"]
     assert file.read_text() == "geheim\n"
     assert file.stat().st_mode & 0o777 == 0o600

@@ -189,6 +189,53 @@ _REASONS: Final[dict[str, Reason]] = {
             "请按服务器支持的方式设置 user/password、user_certificate 或匿名。",
         ),
     ),
+    "gateway_clock_wrong": Reason(
+        Words("The gateway's clock is wrong, so that a certificate's dates do not fit.", "网关时钟有误，证书日期因此不符。"),
+        Words("Set the gateway's clock; nothing is wrong with the certificate.", "请校准网关时钟；证书本身没有问题。"),
+    ),
+    "server_certificate_expired": Reason(
+        Words("The server's certificate has expired.", "服务器证书已过期。"),
+        Words(
+            "Renew it in the server and trust the new one; until then `security: {accept: [expired]}`.",
+            "请在服务器上更新证书并重新信任；在此之前可写 security: {accept: [expired]}。",
+        ),
+    ),
+    "server_certificate_not_yet_valid": Reason(
+        Words("The server's certificate is not valid yet.", "服务器证书尚未生效。"),
+        Words("Check both clocks; make the certificate anew if the machine's was wrong.", "请检查双方时钟；若设备时钟曾有误，请重新生成证书。"),
+    ),
+    "server_certificate_uri": Reason(
+        Words("The application URI in the server's certificate is not the server's.", "服务器证书中的应用程序 URI 与服务器不符。"),
+        Words(
+            "Make the certificate anew; or `security: {accept: [application_uri]}`.",
+            "请重新生成证书；或写 security: {accept: [application_uri]}。",
+        ),
+    ),
+    "server_certificate_host": Reason(
+        Words("The server's certificate is made for another host.", "服务器证书适用于其他主机。"),
+        Words(
+            "Write its host name in `endpoint`, or trust the certificate by itself: `guantong certs trust`.",
+            "请在 endpoint 中使用证书内的主机名，或单独信任该证书：guantong certs trust。",
+        ),
+    ),
+    "server_certificate_weak": Reason(
+        Words("The server's certificate is too weak.", "服务器证书强度不足。"),
+        Words(
+            "Make it anew with an RSA key of 2048 bits and SHA-256; or `security: {accept: [weak]}`.",
+            "请用 2048 位 RSA 密钥与 SHA-256 重新生成；或写 security: {accept: [weak]}。",
+        ),
+    ),
+    "server_certificate_revoked": Reason(
+        Words("The server's certificate was revoked by its authority.", "服务器证书已被颁发机构吊销。"),
+        Words("Ask whoever runs the authority.", "请联系证书颁发机构管理员。"),
+    ),
+    "revocation_unknown": Reason(
+        Words("There is no revocation list of the authority.", "没有该颁发机构的吊销列表。"),
+        Words(
+            "Take it in with `guantong certs trust FILE.crl`; or `security: {accept: [revocation_unknown]}`.",
+            "请执行 guantong certs trust 文件.crl；或写 security: {accept: [revocation_unknown]}。",
+        ),
+    ),
     "channel_refused": Reason(
         Words(
             "The server refuses the secure channel: most likely it does not trust the gateway's certificate.",

@@ -91,6 +91,41 @@ class Host:
         rows = self.rows()[signal]
         return max(rows)[1] if rows else None
 
+    def full_rows(self, signal: int) -> list[dict[str, Any]]:
+        """Every row of a signal, with what it has."""
+        found = []
+        for item in self.items:
+            if not isinstance(item, Readings):
+                continue
+            for i, point in enumerate(item.points):
+                if point == signal + INDEX:
+                    extra = (item.extra or {}).get(i)
+                    found.append(
+                        {
+                            "ts": item.ts[i],
+                            "value": item.values[i],
+                            "flags": item.flags[i] if item.flags is not None else 0,
+                            "n": item.n[i] if item.n is not None else 0,
+                            "source": None if extra is None else extra.source_ts,
+                        }
+                    )
+        return found
+
+    def last_value(self, signal: int = 0) -> Any:
+        """The value that came last."""
+        rows = self.rows()[signal]
+        return rows[-1][1] if rows else None
+
+    def troubles(self) -> dict[str, str]:
+        """Signal -> what is wrong with it."""
+        (status,) = self.host.statuses()
+        return status.troubles
+
+    def back_to(self) -> list[int]:
+        """From when on what was missed is told to be fetched."""
+        told = [done.back_to for item in self.items if isinstance(item, Progress) for done in item.done]
+        return [at for at in told if at is not None]
+
     def gaps(self) -> list[Gap]:
         return [gap for item in self.items if isinstance(item, Gaps) for gap in item.gaps]
 

@@ -23,6 +23,7 @@ from tests.servers.foreign import NodeOpcUaServer
 ALL = [node(f"v{i}") for i in range(SIZE)]
 CUTS = 1_440 if os.environ.get("LONG") else 100
 """For each of two stacks."""
+pytestmark = pytest.mark.timeout(3_600 if os.environ.get("LONG") else 120)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Type definitions read from the server: what its structures consist of, and what the values of its enumerations mean.
 
-Servers of OPC UA 1.04 and later have them in the attribute DataTypeDefinition of the DataType node (OPC 10000-3 §5.8.3); enumerations of
-older ones have the properties EnumStrings or EnumValues.
+Servers of OPC UA 1.04 and later have them in the attribute DataTypeDefinition of the DataType node (OPC 10000-3 §5.8.3); older ones have a
+dictionary of their structures (`_dictionary`), and the properties EnumStrings or EnumValues at their enumerations.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from adapters.opcua._addresses import AddressError, UnknownNamespaceError, node_
 from adapters.opcua._binary import DecodingError
 from adapters.opcua._browse import Child, related
 from adapters.opcua._decode import HOSTILE, plain
+from adapters.opcua._dictionary import Dictionary
 from adapters.opcua._session import Session
 from adapters.opcua._structures import Key, Read, Types, structure_of
 from schemas import status as codes
@@ -30,6 +31,8 @@ _DEFINITION: Final = 23
 _HAS_SUBTYPE: Final = ua.NodeId(45)
 _HAS_ENCODING: Final = ua.NodeId(38)
 _HAS_PROPERTY: Final = ua.NodeId(46)
+_HAS_COMPONENT: Final = ua.NodeId(47)
+_HAS_DESCRIPTION: Final = ua.NodeId(39)
 _MOST: Final = 5_000
 """Types of one server that are read; no real one has more in use."""
 _BUILT_IN: Final = frozenset(f"i={number}" for number in range(1, 30))
@@ -201,6 +204,42 @@ async def types_of(session: Session, encodings: Iterable[Key]) -> list[str]:
     ]
 
 
+# ------------------------------------------------------------------------------------------------------------ dictionaries
+
+
+async def load_dictionaries(session: Session, encodings: Sequence[Key]) -> None:
+    """Reads the dictionaries that describe these encodings, where a server has them, into the session's decoder."""
+    types = session.decoder.types
+    nodes = [ua.NodeId(identifier, index) for index, identifier in encodings]
+    described = await related(session, nodes, _HAS_DESCRIPTION)
+    pairs = [(key, found[0].node) for key, found in zip(encodings, described, strict=True) if found]
+    if not pairs:
+        return
+    names = await session.read([node for _, node in pairs], timestamps=False)
+    owners = await related(session, [node for _, node in pairs], _HAS_COMPONENT, forward=False)
+    documents: dict[Any, Dictionary] = {}
+    for (key, _), (name, _, _, _), above in zip(pairs, names, owners, strict=True):
+        if not above or not isinstance(name, str):
+            continue
+        place = above[0].node
+        try:
+            if place not in documents:
+                ((document, _, _, _),) = await session.read([place], timestamps=False)
+                read = Dictionary(
+                    node_text(place, session.namespaces), document if isinstance(document, bytes) else b""
+                )
+                documents[place] = read
+                for type_id, structure in read.structures.items():
+                    types.define(type_id, structure)
+                types.enumerations.update(read.enumerations)
+                await load(session, sorted(read.standard))
+        except DecodingError as error:
+            log.warning("%s: %s", session.settings.endpoint, error)
+            continue
+        if documents[place].id_of(name) in types.structures:
+            types.encode_as(documents[place].id_of(name), key)
+
+
 # --------------------------------------------------------------------------------------------------------------- supplying
 
 STRUCTURED: Final = frozenset({"object", "array", "any"})
@@ -248,6 +287,7 @@ class Definitions:
                 types.forget(key)
             try:
                 await load(self._session, await types_of(self._session, keys))
+                await load_dictionaries(self._session, [key for key in keys if not types.knows(key)])
             except ua.UaStatusCodeError as error:
                 log.info("%s: reading type definitions: %s", self._session.settings.endpoint, error)
             if any(types.knows(key) for key in keys):

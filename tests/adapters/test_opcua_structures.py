@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from asyncua import ua
 from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
+from asyncua.common.type_dictionary_builder import DataTypeDictionaryBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.opcua._binary import DecodingError
 from adapters.opcua._decode import Decoder
+from adapters.opcua._dictionary import Dictionary
 from adapters.opcua._structures import Field, Structure, Types, structure_of
 from schemas import status as codes
 from tests.adapters.opcua_collector import Collector, device, link, node
@@ -263,3 +266,88 @@ async def test_a_server_without_definitions_gives_what_came(shop: Shop, monkeypa
         assert host.rows(0)[0]["status"] == codes.UNCERTAIN
         assert host.rows(0)[0]["value"]["UaTypeId"].startswith(f"nsu={MACHINE};")
         assert host.rows(1)[0]["status"] == 0
+
+
+# ------------------------------------------------------------------------------------------------------- dictionaries
+
+DICTIONARY = """<?xml version="1.0" encoding="utf-8"?>
+<opc:TypeDictionary xmlns:opc="http://opcfoundation.org/BinarySchema/" xmlns:ua="http://opcfoundation.org/UA/" xmlns:tns="urn:m">
+  <opc:EnumeratedType Name="Mode" LengthInBits="32"><opc:EnumeratedValue Name="Auto" Value="1"/></opc:EnumeratedType>
+  <opc:StructuredType Name="Zone" BaseType="ua:ExtensionObject">
+    <opc:Field Name="Name" TypeName="opc:CharArray"/><opc:Field Name="Limits" TypeName="ua:Range"/>
+  </opc:StructuredType>
+  <opc:StructuredType Name="Outcome" BaseType="ua:Union">
+    <opc:Field Name="SwitchField" TypeName="opc:UInt32"/>
+    <opc:Field Name="Good" TypeName="opc:Boolean" SwitchField="SwitchField" SwitchValue="1"/>
+    <opc:Field Name="Code" TypeName="opc:UInt16" SwitchField="SwitchField" SwitchValue="2"/>
+  </opc:StructuredType>
+  <opc:StructuredType Name="Shot" BaseType="ua:ExtensionObject">
+    <opc:Field Name="WeightSpecified" TypeName="opc:Bit"/><opc:Field Name="TextSpecified" TypeName="opc:Bit"/>
+    <opc:Field Name="Reserved1" TypeName="opc:Bit" Length="30"/>
+    <opc:Field Name="Mode" TypeName="tns:Mode"/>
+    <opc:Field Name="NoOfZones" TypeName="opc:Int32"/><opc:Field Name="Zones" TypeName="tns:Zone" LengthField="NoOfZones"/>
+    <opc:Field Name="Outcome" TypeName="tns:Outcome"/>
+    <opc:Field Name="Weight" TypeName="opc:Double" SwitchField="WeightSpecified"/>
+    <opc:Field Name="Text" TypeName="ua:LocalizedText" SwitchField="TextSpecified"/>
+  </opc:StructuredType>
+</opc:TypeDictionary>"""
+
+
+def test_a_dictionary_of_an_older_server() -> None:
+    read = Dictionary("d", DICTIONARY.encode() + b"\0")
+    assert read.enumerations == {"dictionary=d;Mode": {1: "Auto"}}
+    assert read.standard == {"i=884"}
+    made = Decoder(URIS).types
+    for type_id, structure in read.structures.items():
+        made.define(type_id, structure)
+    made.enumerations.update(read.enumerations)
+    made.define("i=884", Structure(0, (Field("Low", "i=11"), Field("High", "i=11"))))
+    made.encode_as(read.id_of("Shot"), KEY)
+    body = struct.pack("<Iii", 0b01, 1, 1) + text("区") + struct.pack("<ddIHd", 1.0, 2.0, 2, 9, 12.5)
+    assert made.decode(KEY, body) == (
+        {
+            "Mode": 1,
+            "Zones": [{"Name": "区", "Limits": {"Low": 1.0, "High": 2.0}}],
+            "Outcome": {"Code": 9},
+            "Weight": 12.5,
+        },
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ("<a", "unclosed"), ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "entities"), ("x" * (9 << 20), "not read"),
+        (DICTIONARY.replace('Length="30"', 'Length="x"'), "a number"), (DICTIONARY.replace('Length="30"', 'Length="6"'), "bits"),
+    ],
+)  # fmt: skip
+def test_a_dictionary_that_is_none(document: str, problem: str) -> None:
+    with pytest.raises(DecodingError, match=problem):
+        Dictionary("d", document.encode())
+
+
+async def test_asyncuas_dictionary(shop: Shop) -> None:
+    async def build() -> None:
+        index = shop.index(MACHINE)
+        builder = DataTypeDictionaryBuilder(shop.server, index, MACHINE, "MyDictionary")
+        await builder.init()
+        old = await builder.create_data_type("OldShot")
+        old.add_field("Number", ua.VariantType.UInt64)
+        old.add_field("Names", ua.VariantType.String, is_array=True)
+        await builder.set_dict_byte_string()
+        await shop.server.load_type_definitions()
+        value = ua.OldShot()
+        value.Number, value.Names = 2**63, ["a", "区"]
+        await shop.server.nodes.objects.add_variable(
+            shop.node("old"),
+            shop.name("Old"),
+            ua.Variant(value, ua.VariantType.ExtensionObject),
+            datatype=old.data_type,
+        )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        shop.run(build())
+    async with Collector(link(shop.endpoint, device([node("old")]))) as host:
+        await host.until(lambda: host.last(0) == {"Number": 2**63, "Names": ["a", "区"]})

@@ -2,7 +2,7 @@
 """Is a role of the gateway alive? Exit code 0: yes; 1: no, with the reason on standard output.
 
     guantong-health                       the API on its default port
-    guantong-health collect               the metrics of collect; ingest and serve likewise
+    guantong-health collect               collect's /health/live; ingest and serve likewise
     guantong-health http://127.0.0.1:8000/health/live
     guantong-health tcp://simulators:48401
 
@@ -30,7 +30,7 @@ def address_of(what: str) -> str:
         return f"http://127.0.0.1:{os.environ.get('GUANTONG_API_PORT') or 8000}/health/live"
     if what in ("collect", "ingest"):
         default = {"collect": "9101", "ingest": "9102"}[what]
-        return f"http://127.0.0.1:{os.environ.get(f'GUANTONG_METRICS_{what.upper()}_PORT') or default}/metrics"
+        return f"http://127.0.0.1:{os.environ.get(f'GUANTONG_METRICS_{what.upper()}_PORT') or default}/health/live"
     raise ValueError(f"{what!r} is no role; write collect, ingest, serve, or a URL of http:// or tcp://")
 
 

@@ -23,7 +23,7 @@ from schemas.bilingual import Bilingual, spoken
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-ANSWERS_WITHIN: Final = 5.0
+ANSWERS_WITHIN: Final = 3.0
 """Seconds after which an event loop that does not answer counts as standing still."""
 MOST_DEVICES: Final = 200
 

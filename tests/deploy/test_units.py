@@ -126,7 +126,10 @@ def test_the_health_check_tells_life_from_death(web: int) -> None:
     assert health("serve", GUANTONG_API_PORT=str(web)) == (0, "")
     assert health(GUANTONG_API_PORT=str(web)) == (0, "")
     assert health(f"tcp://{HOST}:{web}") == (0, "")
-    code, told = health("collect", GUANTONG_METRICS_COLLECT_PORT=str(web))
+    assert health(
+        "collect", "ingest", GUANTONG_METRICS_COLLECT_PORT=str(web), GUANTONG_METRICS_INGEST_PORT=str(web)
+    ) == (0, "")
+    code, told = health(f"http://{HOST}:{web}/elsewhere")
     assert (code, "503" in told) == (1, True)
     code, told = health(f"http://{HOST}:{web}/health/live", f"tcp://{HOST}:{free_port()}")
     assert (code, "refused" in told) == (1, True)

@@ -45,6 +45,10 @@ install: $(STAMPS)/runtime ## Create .venv and install the pinned requirements a
 test: test-needs ## Install what the tests need and run them
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
+.PHONY: chaos
+chaos: test-needs ## Run the OPC UA faults in their long form: 1,440 cuts of each of two servers, sixty restarts
+	@LONG=1 $(BIN)/python -m pytest tests/adapters/test_opcua_resumption.py tests/adapters/test_opcua_faults.py $(PYTEST_ARGS)
+
 .PHONY: test-needs
 test-needs: $(STAMPS)/dev programs $(NPM)/node_modules/.stamp $(PAGE_NPM)/node_modules/.stamp ## Install what the tests need: packages, programs, foreign servers
 

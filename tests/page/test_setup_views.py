@@ -8,61 +8,21 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from typer.testing import CliRunner
 
 from gateway.api.keys import KeyFile
 from gateway.cli.app import app
-from tests.chain.installation import Installation
-from tests.chain.installation import Workshop as Machines
 from tests.page.browser import DESKTOP, PHONE, Browser, browsing
+from tests.page.hall import DRAFTED, ROWS, Hall, accessible, applied, at_peace, drop, offered, press_until, type_in
 from tests.page.test_views import shot
 from tests.servers.foreign import NodeOpcUaServer
-from tests.servers.processes import HOST, accepts
-from tests.servers.waiting import eventually
+from tests.servers.processes import HOST
 
 pytestmark = [pytest.mark.usefixtures("chromium"), pytest.mark.chain, pytest.mark.xdist_group("page-setup")]
 
-ROWS = "document.querySelectorAll('#connect-tree [role=treeitem]').length"
-DRAFTED = "location.hash === '#/changes' && document.querySelector('#changes-difference li') && !document.querySelector('#changes-apply').hidden"
 LOCALES = {"zh": "zh-CN", "en": "en-GB"}
-
-
-class Hall:
-    """A gateway that collects a meter, and a milling machine beside it that nobody has configured yet."""
-
-    def __init__(self, folder: Path) -> None:
-        self.machines = Machines(folder, ["mt-01", "meter-01"], speed=20)
-        self.machines.start()
-        (meter,) = (link for link in self.machines.links() if link["id"] == "meter-01")
-        self.gateway = Installation(folder, [meter])
-        self.first = self.gateway.config.read_text(encoding="utf-8")
-        self.gateway.start()
-        eventually(lambda: self.gateway.complete_to(), 60, what="readings are stored")
-        eventually(lambda: accepts(self.gateway.api_port), 60, what="the page is served")
-
-    @property
-    def base(self) -> str:
-        return f"http://{HOST}:{self.gateway.api_port}/"
-
-    @property
-    def endpoint(self) -> str:
-        return f"{HOST}:{self.machines.port('mt-01')}"
-
-    def reset(self) -> None:
-        """Back to the first configuration."""
-        if self.gateway.config.read_text(encoding="utf-8") != self.first:
-            answer = httpx.put(
-                f"{self.base}api/v1/config", json={"yaml": self.first}, headers={"If-Match": "*"}, timeout=30
-            )
-            assert answer.status_code == 200, answer.text
-
-    def close(self) -> None:
-        self.gateway.__exit__(None, None, None)
-        self.machines.process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -83,42 +43,6 @@ def hall(one_hall: Hall) -> Iterator[Hall]:
 async def browser() -> AsyncIterator[Browser]:
     async with browsing() as made:
         yield made
-
-
-async def at_peace(browser: Browser, base: str, *refused: int) -> None:
-    """No error in the console but those that the browser itself writes for answers with the status `refused`; no other host asked."""
-    errors = await browser.errors()
-    assert [text for text in errors if not any(f"status of {status}" in text for status in refused)] == []
-    assert {urlsplit(url).netloc for url in await browser.requests() if not url.startswith("blob:")} == {
-        urlsplit(base).netloc
-    }
-
-
-async def accessible(browser: Browser, what: str) -> None:
-    """axe finds nothing, and nothing sticks out sideways."""
-    assert await browser.barriers() == [], what
-    assert await browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), what
-
-
-async def offered(browser: Browser, hall: Hall) -> None:
-    """From the address to the first level of the tree."""
-    await browser.until("!document.querySelector('#connect-steps').hidden")
-    await browser.fill("[name=endpoint]", hall.endpoint)
-    await browser.press("Enter")
-    await browser.until("document.querySelector('#connect-endpoints input')")
-    await browser.click("#connect-endpoints [value='\"none\"']")
-    await browser.click("#connect-browse")
-    await browser.until(f"{ROWS} > 0")
-
-
-async def applied(browser: Browser) -> int:
-    """Applies the draft; the number that the page tells."""
-    await browser.until(DRAFTED)
-    await browser.click("#changes-apply")
-    await browser.click("dialog .primary")
-    await browser.until("document.querySelector('#changes-told .told')")
-    assert await browser.evaluate("document.querySelector('#changes-draft').hidden")
-    return int(await browser.evaluate("document.querySelector('#changes-told').textContent.match(/\\d+/)[0]"))
 
 
 @pytest.mark.parametrize(
@@ -247,20 +171,6 @@ async def test_by_keyboard_alone(browser: Browser, hall: Hall) -> None:
     await at_peace(browser, hall.base)
 
 
-async def press_until(browser: Browser, key: str, there: str, most: int = 40) -> None:
-    """Presses a key until the expression is true."""
-    for _ in range(most):
-        if await browser.evaluate(there):
-            return
-        await browser.press(key)
-    raise AssertionError(f"{most} times {key}, and not: {there}")
-
-
-async def type_in(browser: Browser, text: str) -> None:
-    for key in text:
-        await browser.press(key)
-
-
 @pytest.mark.parametrize("language", ["zh", "en"])
 async def test_a_modbus_device_register_by_register(browser: Browser, hall: Hall, language: str) -> None:
     device = f"meter-{language}"
@@ -361,14 +271,6 @@ async def test_a_point_table_with_mistakes_then_sound_then_back(
     await accessible(browser, "rollback")
     await applied(browser)
     await at_peace(browser, hall.base, 422)
-
-
-async def drop(browser: Browser, text: str) -> None:
-    """Drops a file with this text into the field of the point tables."""
-    await browser.evaluate(
-        "(() => { const data = new DataTransfer(); data.items.add(new File([" + repr(text) + "], 'points.csv'));"
-        "document.querySelector('#tables-drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })); })()"
-    )
 
 
 async def test_a_change_by_somebody_else_is_told_with_ways_on(browser: Browser, hall: Hall) -> None:

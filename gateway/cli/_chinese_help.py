@@ -72,9 +72,11 @@ HELP: Final[dict[str, str]] = {
     "With --pick: id of the device.": "与 --pick 同用：设备的 id。",
     "User name; anonymous without it.": "用户名；省略则匿名登录。",
     "Environment variable that holds the password.": "存放密码的环境变量名。",
-    "none, or Basic256Sha256, Aes128Sha256RsaOaep, Aes256Sha256RsaPss with certificates.":
-        "none，或配合证书使用 Basic256Sha256、Aes128Sha256RsaOaep、Aes256Sha256RsaPss。",
-    "PEM or DER file; needed with --security.": "PEM 或 DER 文件；使用 --security 时必需。",
+    "none, auto (the strongest that the server offers), or a policy such as Basic256Sha256.":
+        "none、auto（服务器提供的最强方式），或指定策略，如 Basic256Sha256。",
+    "PEM or DER file; without it the gateway's own certificate and its trusted ones count (guantong certs).":
+        "PEM 或 DER 文件；不写则使用网关自己的证书及其受信任列表（guantong certs）。",
+    "Send the password in clear if the server knows no other way.": "服务器不支持加密密码时，允许以明文发送。",
     "Only the endpoints and their security.": "只显示端点及其安全策略。",
     # ---------------------------------------------------------------------------------------------------------- test-read
     "Read one point of a device that is not configured: what arrived, and what it means.":

@@ -260,6 +260,8 @@ def target(link: LinkSettings) -> tuple[str, int] | None:
     """Host and port that a link connects to; None for one without (a serial line, a third party's adapter)."""
     settings = link.settings
     endpoint = settings.get("endpoint") or settings.get("url")
+    if isinstance(endpoint, list) and endpoint:
+        endpoint = endpoint[0]  # the preferred one of redundant servers
     if isinstance(endpoint, str) and "://" in endpoint:
         parts = urlsplit(endpoint)
         try:

@@ -237,8 +237,9 @@ def comparable(link: LinkSettings) -> dict[str, Any]:
     """A link with its devices and signals by their ids, addresses and security in one spelling: equal when they mean the same."""
     data = link.model_dump(mode="json")
     settings = data["settings"]
-    if settings.get("security") == {"policy": "none"}:
-        settings["security"] = "none"
+    security = settings.get("security")
+    if isinstance(security, Mapping) and set(security) == {"policy"}:
+        settings["security"] = security["policy"]
     model = BUILT_IN_ADDRESSES.get(link.adapter)
     for device in data["devices"]:
         for signal in device["signals"]:
@@ -253,7 +254,10 @@ def _device_values(link: LinkSettings, device: DeviceSettings) -> Values:
     settings = link.settings
     values: Values = {"device": device.id, "link": link.id, "protocol": link.adapter}
     values |= {f"name_{lang}": text for lang, text in (("zh", device.name.zh), ("en", device.name.en)) if text}
-    values["host"] = settings.get("endpoint") if link.adapter == "opcua" else settings.get("host")
+    host = settings.get("endpoint") if link.adapter == "opcua" else settings.get("host")
+    values["host"] = (
+        host[0] if isinstance(host, list) and host else host
+    )  # a table has room for the first of redundant servers
     values |= {key: settings[key] for key in ("port", "transport", "user") if key in settings}
     security = settings.get("security")
     if isinstance(security, Mapping):

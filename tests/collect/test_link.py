@@ -364,6 +364,19 @@ async def test_who_is_refused_does_not_hammer() -> None:
     assert [s for s in rig.time.slept if s > 30] == [60, 120, 240]
 
 
+async def test_who_is_refused_goes_on_as_soon_as_a_person_has_cured_it() -> None:
+    rig = Rig()
+    trusted: list[bool] = []
+    refusal = AuthError("unknown certificate", reason="auth", cured=lambda: bool(trusted))
+    ScriptedAdapter.made[-1].refusals = [refusal]
+    async with rig.running():
+        await rig.time.advance(30)
+        assert (rig.adapter.connects, rig.state()) == (1, "failed")
+        trusted.append(True)
+        await rig.time.advance(4)
+        assert rig.adapter.connects == 2
+
+
 async def test_a_wrong_configuration_fails_until_restart() -> None:
     rig = Rig()
     ScriptedAdapter.made[-1].refusals = [ConfigError("no such node", reason="config")]

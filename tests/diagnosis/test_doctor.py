@@ -120,8 +120,9 @@ def test_devices_are_reached_by_tcp_alone(tmp_path: Path) -> None:
 
 def test_an_opc_ua_endpoint_is_a_target() -> None:
     link = {"id": "x", "adapter": "opcua", "devices": [{"id": "d", "profile": "p"}]}
-    config = Config.model_validate({"links": [link | {"settings": {"endpoint": "opc.tcp://192.0.2.1/press"}}]})
-    assert site.target(config.links[0]) == ("192.0.2.1", 4840)
+    for endpoint in ("opc.tcp://192.0.2.1/press", ["opc.tcp://192.0.2.1", "opc.tcp://192.0.2.2"]):
+        config = Config.model_validate({"links": [link | {"settings": {"endpoint": endpoint}}]})
+        assert site.target(config.links[0]) == ("192.0.2.1", 4840)
 
 
 def test_every_failing_finding_names_a_fix_in_both_languages(tmp_path: Path) -> None:

@@ -324,7 +324,8 @@ class _Resolver:
                 merged = {key: value for key, value in merged.items() if value is not None}
                 address, problems = check_part(document, [*at, "address"], merged, adapter.Address)
                 self._tell(*problems)
-        signal = _with_deadband(signal, groups.get(group, Group()).deadband)
+        if override is None or "deadband" not in override.model_fields_set:  # null there means none
+            signal = _with_deadband(signal, groups.get(group, Group()).deadband)
         converted = self._conversion(signal, source, override, at)
         if address is None or converted is None:
             return None

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.api.reasons import explain
 from gateway.collect.items import DeviceStatus
 from gateway.config.models import MetricsSettings
 from gateway.diagnosis.box_clock import FIX_EN, FIX_ZH, BoxClock, ClockWatch
@@ -135,7 +136,7 @@ class Measured:
             "clock": _clock(self._watch.clock),
         }
         devices = tuple(
-            Device(s.device, s.state, s.reason, Bilingual(s.fix_en, s.fix_zh) if s.fix_en else "", s.troubles)
+            Device(s.device, s.state, _meaning(s.reason), Bilingual(s.fix_en, s.fix_zh) if s.fix_en else "", s.troubles)
             for s in bad
         )
         return Look(parts, frozenset({"outbox"}), devices)
@@ -146,6 +147,14 @@ class Measured:
         registry.register(CollectMetrics(self._collect, self._watch.clock))
         async with served(registry, self._settings, self._settings.collect_port, "collect", self._look):
             await together(self._collect.run(), self._watch.run(), self._frames.run())
+
+
+def _meaning(reason: str) -> str:
+    """What a short word means; a sentence stays what it is."""
+    if isinstance(reason, Bilingual) or not reason:
+        return reason
+    known = explain(reason).text
+    return Bilingual(f"{reason}: {known.en}", f"{reason}：{known.zh}") if known.en != reason else reason
 
 
 def _devices(bad: list[DeviceStatus], all_devices: int) -> Part:

@@ -125,6 +125,8 @@ def pack(
         "ledger.json": ledger,
         "logs/journal.txt": _journal,
         "health.json": lambda: _fetched(config.api.host, config.api.port, "/health"),
+        "health-collect.json": lambda: _fetched(config.metrics.host, config.metrics.collect_port, "/health"),
+        "health-ingest.json": lambda: _fetched(config.metrics.host, config.metrics.ingest_port, "/health"),
         "metrics/serve.txt": lambda: _fetched(config.api.host, config.api.port, "/metrics"),
         "metrics/collect.txt": lambda: _fetched(config.metrics.host, config.metrics.collect_port, "/metrics"),
         "metrics/ingest.txt": lambda: _fetched(config.metrics.host, config.metrics.ingest_port, "/metrics"),

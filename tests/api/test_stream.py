@@ -334,7 +334,7 @@ async def test_clients_that_go_are_forgotten(serve: Serve) -> None:
     for _ in range(3):
         async with listening(serve):
             pass
-    await eventually_async(lambda: not serve.app.streams.clients and not serve.live.listeners)
+    await eventually_async(lambda: not serve.app.streams.clients and serve.live.listeners == {serve.api.clocks})
 
 
 async def test_the_server_stops_although_streams_are_open(shop: Shop) -> None:

@@ -15,7 +15,7 @@ _SHIPPED: Final = Path(__file__).with_name("pages")
 _CHECKOUT: Final = Path(__file__).parents[2]
 
 _OUTSIDE: Final = {"deploy/README.md": "deployment", "CHANGELOG.md": "changelog"}
-"""Pages that do not lie in docs/, and their names."""
+"""Pages whose English does not lie in docs/, and their names; their Chinese lies in docs/zh/ under that name."""
 _FILES: Final = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
@@ -28,7 +28,7 @@ SECTIONS: Final[tuple[tuple[Words, tuple[str, ...]], ...]] = (
     (Words("Begin", "入门"), ("quick-start", "first-hour", "offline", "page")),
     (
         Words("Connect machines", "接入设备"),
-        ("points", "discover-modbus", "explain-modbus", "configuration", "apply", "setup-api"),
+        ("opcua", "points", "discover-modbus", "configuration", "apply", "setup-api"),
     ),
     (
         Words("Run", "运行与维护"),
@@ -110,7 +110,7 @@ def load(root: Path | None = None) -> Source:
         sources.setdefault(name, {})[language] = f"docs/{path}"
     for outside, name in _OUTSIDE.items():
         if (root / outside).is_file():
-            sources[name] = {"en": outside}
+            sources.setdefault(name, {})["en"] = outside
     pages = {}
     for name, languages in sources.items():
         if "en" not in languages:

@@ -13,7 +13,7 @@ from gateway.api.language import Language
 from gateway.documentation import markdown
 from gateway.documentation.__main__ import main
 from gateway.documentation.site import Site, site
-from gateway.documentation.source import DocumentationMissingError, load, sections
+from gateway.documentation.source import MORE, SECTIONS, DocumentationMissingError, load, sections
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,6 +128,34 @@ def test_every_page_has_one_place_in_the_navigation() -> None:
     listed = [page.name for _, pages in sections(source) for page in pages]
     assert sorted(listed) == sorted(source.pages)
     assert {"quick-start", "operating", "deployment", "changelog", "decisions/0004-page"} <= set(listed)
+
+
+def test_the_navigation_knows_every_page_and_no_other() -> None:
+    """A new page gets a place of its own in `SECTIONS`; it is not left to the heading for what nobody placed."""
+    source = load()
+    assert [title for title, _ in sections(source) if title == MORE] == []
+    listed = [name for _, names in SECTIONS for name in names]
+    assert sorted(set(listed)) == sorted(listed), "a page that is listed twice"
+    assert [name for name in listed if name not in source.pages] == []
+    assert (
+        "opcua"
+        in dict(zip((title.en for title, _ in SECTIONS), (names for _, names in SECTIONS), strict=True))[
+            "Connect machines"
+        ]
+    )
+
+
+def test_a_page_that_nobody_placed_is_listed_all_the_same(small: Path) -> None:
+    source = load(small)
+    assert [page.name for page in dict(sections(source))[MORE]] == ["both", "other"]
+
+
+def test_a_page_outside_of_docs_has_its_chinese_in_docs(small: Path) -> None:
+    (small / "docs/zh/deployment.md").write_text("# 部署\n\n[架构](../other.md)\n", encoding="utf-8")
+    made = Site(load(small), served=True)
+    assert load(small).pages["deployment"].sources == {"zh": "docs/zh/deployment.md", "en": "deploy/README.md"}
+    assert targets(made, "zh/deployment.html") == ["other.html"]
+    assert '<h1 id="部署">' in html(made, "zh/deployment.html")
 
 
 def test_every_source_of_the_repository_is_a_page() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -87,7 +88,7 @@ async def test_node_opcua_keeps_slow_drifts_and_is_used(foreign: ReadingServer) 
         await host.until(lambda: {p for held in host.of(DeadbandHeld) if held.held for p in held.points} == {0, 1})
         assert not host.lost()
         told = host.values(0)
-        assert max(abs(a - b) for a, b in zip(told, told[1:], strict=False)) < 3
+        assert max(abs(a - b) for a, b in itertools.pairwise(told)) < 3
         before = len(told)
         await asyncio.to_thread(foreign.do, value=value + 10)
         await host.until(lambda: host.last(0) == value + 10)
@@ -121,7 +122,7 @@ async def test_asyncuas_server_loses_slow_drifts_and_is_not_used() -> None:
                 server.write("level", value + i * 0.1, ua.VariantType.Double)
             await host.until(lambda: host.last(0) == value + 3 * 0.1)
             told = host.values(0)
-            assert max(abs(a - b) for a, b in zip(told, told[1:], strict=False)) < 8
+            assert max(abs(a - b) for a, b in itertools.pairwise(told)) < 8
 
 
 async def test_a_profile_may_keep_deadbands_in_the_gateway(foreign: ReadingServer) -> None:

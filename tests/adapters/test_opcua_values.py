@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ from tests.servers.processes import free_port
 
 T = ua.VariantType
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+LATE = dt.datetime(9998, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+EARLY = dt.datetime(1601, 1, 2, tzinfo=dt.UTC)
 PREFIXES = {"m": MACHINE, "o": OTHER}
 BAD_NO_MATCH = 0x806F0000
 
@@ -58,6 +61,15 @@ async def test_every_type_arrives_as_plain_python(server: SmallServer) -> None:
         "t_node": (ua.NodeId("A", server.index(OTHER)), T.NodeId, f"nsu={OTHER};s=A"),
         "t_array": ([1.5, 2.5], T.Double, [1.5, 2.5]),
         "t_range": (ua.Range(1.0, 2.0), T.ExtensionObject, {"Low": 1.0, "High": 2.0}),
+        "t_late": (LATE, T.DateTime, (LATE - EPOCH) // dt.timedelta(microseconds=1)),
+        "t_early": (EARLY, T.DateTime, (EARLY - EPOCH) // dt.timedelta(microseconds=1)),
+        "t_qualified": (ua.QualifiedName("Placed", 2), T.QualifiedName, "Placed"),
+        "t_expanded": (ua.ExpandedNodeId("A", server.index(OTHER)), T.ExpandedNodeId, f"nsu={OTHER};s=A"),
+        "t_status": (ua.StatusCode(codes.BAD_TIMEOUT), T.StatusCode, codes.BAD_TIMEOUT),
+        "t_xml": (ua.XmlElement("<a>停</a>"), T.XmlElement, "<a>停</a>"),
+        "t_matrix": ([[1, 2, 3], [4, 5, 6]], T.Int16, [[1, 2, 3], [4, 5, 6]]),
+        "t_texts": (["停", ""], T.String, ["停", ""]),
+        "t_empty": ("", T.String, ""),
     }
     for name, (value, kind, _) in wanted.items():
         server.add(name, value, kind)
@@ -70,6 +82,30 @@ async def test_every_type_arrives_as_plain_python(server: SmallServer) -> None:
             assert type(row["value"]) is type(expected), name
         read = await host.adapter.read(range(len(wanted)))
         assert list(read.values) == [expected for _, _, expected in wanted.values()]
+
+
+async def test_a_time_that_means_none_is_none(server: SmallServer) -> None:
+    for name, time in (
+        ("t_first", dt.datetime(1601, 1, 1, tzinfo=dt.UTC)),
+        ("t_last", dt.datetime.max.replace(tzinfo=dt.UTC)),
+    ):
+        server.add(name, time, T.DateTime)
+    async with Collector(link(server.endpoint, device([node("t_first"), node("t_last")]))) as host:
+        await host.until(lambda: host.rows(0) and host.rows(1))
+        assert [host.rows(i)[0]["value"] for i in range(2)] == [None, None]
+
+
+async def test_reading_raises_neither_for_uncertain_nor_for_bad(server: SmallServer) -> None:
+    """asyncua's own read_value raises for both."""
+    server.write("v6", 5, StatusCode=ua.StatusCode(codes.UNCERTAIN_LAST_USABLE_VALUE))
+    server.write("v7", None, T.Null, StatusCode=ua.StatusCode(codes.BAD_SENSOR_FAILURE))
+    async with Collector(link(server.endpoint, device([node("v6"), node("v7")]))) as host:
+        read = await host.adapter.read([0, 1])
+        assert (list(read.values), list(read.status or ())) == (
+            [5, None], [codes.UNCERTAIN_LAST_USABLE_VALUE, codes.BAD_SENSOR_FAILURE],
+        )  # fmt: skip
+        # whole notifications at INFO would be half of the cost of a value, and a full disk
+        assert not logging.getLogger("asyncua.client").isEnabledFor(logging.INFO)
 
 
 async def test_source_times_statuses_and_initial_flag(server: SmallServer) -> None:

@@ -22,7 +22,7 @@ _PHASE = 0.45
 _RARE = (0.0, 0.05, 0.35, 0.35)
 """What it costs to begin with each of `ORDERS`."""
 _ODD = 0.2
-"""... and with wide values an odd number of registers from the begin of the range."""
+"""... and with wide values that begin at odd addresses, an odd number of registers from the begin of a range at an even one."""
 _WIDE = 0.12
 """What a wide reading gains, per register, where all the sure values near it are wide."""
 _KIN = 0.08
@@ -33,7 +33,7 @@ _ENOUGH = 0.3
 """Weight of examples that is believed wholly."""
 _ELSEWHERE = 50.0
 """Distance of an example in another range of the device, or far away."""
-_WORDS = 0.1
+_WORDS = 0.3
 """Weight of an example that is a single word, or of another order, against a wide reading."""
 _OTHER_KIND = 0.25
 """Weight of an example with a point for an integer at rest, and the other way round."""
@@ -58,14 +58,20 @@ class _Example:
     weight: float
 
 
-def best_cuts(ranges: Sequence[Range]) -> list[Cut]:
-    """For each of the ranges of one device: which readings, one after the other and without gaps, are the best together."""
-    cuts = [_viterbi(one, [[0.0] * len(here) for here in one], _RARE) for one in ranges]
+def best_cuts(ranges: Sequence[Range], starts: Sequence[int]) -> list[Cut]:
+    """For each of the ranges of one device: which readings, one after the other and without gaps, are the best together.
+
+    `starts` are the wire addresses at which the ranges begin.
+    """
+    odd = [0.0 if start % 2 else _ODD for start in starts]
+    cuts = [_viterbi(one, [[0.0] * len(here) for here in one], _RARE, odd[area]) for area, one in enumerate(ranges)]
     for _ in range(2):
         examples = [example for area, cut in enumerate(cuts) for example in _examples(area, cut, ranges[area])]
         begin = _beginning(examples)
         cuts = [
-            _viterbi(one, [[_follows(area, p, c, examples) for c in here] for p, here in enumerate(one)], begin)
+            _viterbi(
+                one, [[_follows(area, p, c, examples) for c in here] for p, here in enumerate(one)], begin, odd[area]
+            )
             for area, one in enumerate(ranges)
         ]
     return cuts
@@ -131,11 +137,11 @@ def _follows(area: int, place: int, candidate: Candidate, examples: Sequence[_Ex
     return trust * (_WIDE * wide + _KIN * kin) / total
 
 
-def _viterbi(candidates: Range, bonus: Sequence[Sequence[float]], begin: Sequence[float]) -> Cut:
+def _viterbi(candidates: Range, bonus: Sequence[Sequence[float]], begin: Sequence[float], odd: float) -> Cut:
     size = len(candidates)
     best: list[dict[State, float]] = [dict.fromkeys(_STATES, -math.inf) for _ in range(size + 1)]
     came: list[dict[State, tuple[int, State, Candidate]]] = [{} for _ in range(size + 1)]
-    best[0] = {state: -begin[state[0]] - _ODD * state[1] for state in _STATES}
+    best[0] = {state: -begin[state[0]] - odd * state[1] for state in _STATES}
     for place in range(size):
         here, origin = _changed(best[place])
         for candidate, extra in zip(candidates[place], bonus[place], strict=True):

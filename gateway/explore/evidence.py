@@ -357,10 +357,37 @@ def _integer(
 def _large(first: tuple[int, ...], low: float, moves: Motion) -> float:
     """The score of an integer at rest that needs more than 16 bits."""
     if moves.low < 0:
-        return 0.5 if moves.low > -(1 << 20) else 0.3
+        return 0.42 if moves.low > -(1 << 18) else 0.3
     if moves.size >= 1e8:
         return 0.3
     return 0.56 if max(first) <= 40 and low > 12_000 else 0.44
+
+
+def _stepping(
+    upper: Sequence[tuple[int, ...]], low: Motion, moves: Motion, width: int, coupling: float
+) -> tuple[float, list[str]]:
+    """Score and reasons of an integer of which the upper registers move; 0 when nothing speaks for it."""
+    zeros, ones = (0,) * (width - 1), (0xFFFF,) * (width - 1)
+    if moves.distinct <= 4 and moves.size < 1 << 24 and coupling == 1.0:
+        return 0.62, ["state", "together"]
+    if set(upper) == {zeros, ones}:
+        near = moves.typical <= ROUGH and moves.greatest <= 20_000
+        return (0.86, ["sign_extends"]) if near else (0.0, [])
+    if low.constant or moves.typical == 0.0 or (coupling < 0.3 and not moves.counter):
+        return 0.0, []
+    even = moves.greatest <= 12 * moves.typical
+    sawtooth = moves.counter and even and low.falls > 0 and low.high - low.low > 30_000
+    if width == 4 and any(first[:2] != (0, 0) for first in upper) and len({first[:2] for first in upper}) == 1:
+        # The lower half alone explains it, unless a small number above it is the top of a total.
+        if sawtooth and upper[0][0] == 0 and upper[0][1] <= 400:
+            return 0.72, ["counter", "carries"]
+        return 0.4, ["carries"]
+    if sawtooth:
+        # A sawtooth in the low word under a step of the upper one: nothing else looks so.
+        return 0.6 if moves.low < 0 else 0.95 if moves.typical < _FAST else 0.7, ["counter", "carries"]
+    if even and not moves.counter and low.high - low.low > 30_000 and moves.typical <= 0.25 * moves.size:
+        return 0.78, ["smooth", "carries"]
+    return 0.0, []
 
 
 def _upper_part(
@@ -370,26 +397,11 @@ def _upper_part(
     zeros, ones = (0,) * (width - 1), (0xFFFF,) * (width - 1)
     resting = len(set(upper)) == 1
     if not resting:
-        if moves.distinct <= 4 and moves.size < 1 << 24 and coupling == 1.0:
-            return 0.62, ["state", "together"]
-        if set(upper) == {zeros, ones}:
-            near = moves.typical <= ROUGH and moves.greatest <= 20_000
-            return (0.86, ["sign_extends"]) if near else (0.0, [])
-        if low.constant or moves.typical == 0.0 or (coupling < 0.3 and not moves.counter):
-            return 0.0, []
-        even = moves.greatest <= 12 * moves.typical
-        sawtooth = moves.counter and even and low.falls > 0 and low.high - low.low > 30_000
-        if width == 4 and any(first[:2] != (0, 0) for first in upper) and len({first[:2] for first in upper}) == 1:
-            # The lower half alone explains it, unless a small number above it is the top of a total.
-            if sawtooth and upper[0][0] == 0 and upper[0][1] <= 400:
-                return 0.72, ["counter", "carries"]
-            return 0.4, ["carries"]
-        if sawtooth:
-            # A sawtooth in the low word under a step of the upper one: nothing else looks so.
-            return 0.6 if moves.low < 0 else 0.95 if moves.typical < _FAST else 0.7, ["counter", "carries"]
-        if even and not moves.counter and low.high - low.low > 30_000 and moves.typical <= 0.25 * moves.size:
-            return 0.78, ["smooth", "carries"]
-        return 0.0, []
+        found = _stepping(upper, low, moves, width, coupling)
+        tops = {first[0] - 65536 if first[0] & 0x8000 else first[0] for first in upper}
+        if found[0] == 0.0 and width == 2 and rough and min(tops) >= -8 and max(tops) <= 8 and not moves.counter:
+            return 0.62, ["moves", "together"]  # a word that jumps belongs to something, and this is a narrow top of it
+        return found
     first = upper[0]
     empty, full = first == zeros, first == ones
     if moves.constant:
@@ -399,7 +411,7 @@ def _upper_part(
             return 0.58, ["constant", "sign_extends"]
         if empty and width == 2 and low.low >= 65536 - 3000:
             return 0.48, ["constant", "upper_zero"]  # rather a zero and a small negative number
-        score = 0.53 if empty else 0.52 if first[:2] == (0, 0) else _large(first, low.low, moves)
+        score = 0.5 if empty else 0.52 if first[:2] == (0, 0) else _large(first, low.low, moves)
         return score - (0.02 if width == 4 else 0.0), ["constant", "upper_zero"] if empty else ["constant"]
     slow = moves.typical <= 0.05 * max(moves.size, 1.0)
     if full:
@@ -413,10 +425,10 @@ def _upper_part(
             return 0.5, ["moves", "upper_zero"]
         if moves.distinct <= 4 and moves.size <= 1024:
             return 0.53, ["state", "upper_zero"]
-        return (0.70 if rough else 0.62), ["smooth" if slow else "moves", "upper_zero"]
+        return (0.70 if rough else 0.59), ["smooth" if slow else "moves", "upper_zero"]
     top = first[0] if width == 2 else first[0] * 65536 + first[1]
     if moves.counter and width == 4:
-        return (0.3 if top > 4000 else 0.72), ["counter", "upper_rests"]
+        return (0.3 if top > 4000 else 0.6 if top else 0.72), ["counter", "upper_rests"]
     if width == 2 and moves.rises and not moves.falls and moves.distinct <= 4 and moves.typical <= 2:
         return (0.62 if top <= 400 else 0.5), ["counter", "upper_rests"]
     if moves.counter:
@@ -454,23 +466,31 @@ def strings(rows: Sequence[Sequence[int]]) -> dict[int, Candidate]:
             zeros = content
             while zeros < len(first) and rests[zeros] and first[zeros] == 0:
                 zeros += 1
-            # Fields of text have round lengths; what is left of the zeros is not theirs.
-            sizes = [size for size in (4, 8, 10, 16, 20, 24, 32) if content <= place + size <= zeros]
-            end = place + max(sizes) if sizes else content
             if _worded(text(first[place:content], "ABCD")):
-                runs.append((place, content, end))
+                runs.append((place, content, zeros))
+            end = _field_end(place, content, zeros)
         place = max(end, place + 1)
-    leaning = {run: _leaning(first[run[0] : run[1]]) for run in runs}
-    habit = math.fsum(leaning.values())
-    return {
-        begin: Candidate(
-            "string", "ABCD" if (own if abs(own) > _PLAIN else own + habit) >= -0.02 else "BADC", end - begin,
-            0.95 if content - begin >= 3 else 0.75, ("text",),
-        )
-        for (begin, content, end), own in leaning.items()
-    }  # fmt: skip
+    habit = math.fsum(_leaning(first[begin:content]) for begin, content, _ in runs)
+    found: dict[int, Candidate] = {}
+    for begin, content, zeros in runs:
+        # The number before a text may look like letters: the text may also begin later.
+        for later in range(begin, min(begin + _LATER, content - 2) + 1):
+            own = _leaning(first[later:content])
+            order: Order = "ABCD" if (own if abs(own) > _PLAIN else own + habit) >= -0.02 else "BADC"
+            score = 0.95 if content - later >= 3 else 0.75
+            found[later] = Candidate("string", order, _field_end(later, content, zeros) - later, score, ("text",))
+    return found
 
 
+def _field_end(begin: int, content: int, zeros: int) -> int:
+    """Where a text ends that fills the registers to `content`, with zeros up to `zeros`: fields have round lengths, other zeros are not theirs."""
+    return max([begin + size for size in _FIELDS if content <= begin + size <= zeros], default=content)
+
+
+_FIELDS = (4, 8, 10, 16, 20, 24, 32)
+"""Registers of a field of text: round numbers."""
+_LATER = 2
+"""Registers of a number that may be taken for the begin of a text."""
 _PLAIN = 0.25
 """Difference of naturalness from which on a text speaks for itself."""
 

@@ -58,7 +58,7 @@ def explain(samples: Iterable[Series]) -> list[Proposal]:
     Each range is cut into values so that their scores together are greatest, and their orders, places and widths fit together (`cut`).
     """
     ranges = [_Range(series) for series in sorted(samples, key=lambda one: (one.table, one.start))]
-    cuts = best_cuts([one.candidates for one in ranges])
+    cuts = best_cuts([one.candidates for one in ranges], [one.start for one in ranges])
     return [proposal for one, cut in zip(ranges, cuts, strict=True) for proposal in one.proposals(cut)]
 
 
@@ -67,6 +67,7 @@ class _Range:
 
     def __init__(self, series: Series) -> None:
         self._series = series
+        self.start = series.start
         size, rows = series.size, series.rows
         self.candidates: list[list[Candidate]] = []
         for place in range(size):

@@ -6,6 +6,8 @@ and that carries its Chinese where somebody reads Chinese.
 
 from __future__ import annotations
 
+import locale
+from collections.abc import Mapping
 from typing import Literal, Self
 
 Language = Literal["en", "zh"]
@@ -35,6 +37,16 @@ def chinese(text: str) -> str:
 def spoken(text: str, language: str) -> str:
     """The text in `language`: zh, or English for any other."""
     return chinese(text) if language == "zh" else str(text)
+
+
+def terminal_language(environ: Mapping[str, str]) -> Language:
+    """The language of whoever sits at the terminal: GUANTONG_LANGUAGE, else LC_ALL, LC_MESSAGES, LANG (POSIX.1-2017 §8.2), else the
+    system's; the first that is set counts."""
+    for name in ("GUANTONG_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        value = environ.get(name)
+        if value:
+            return "zh" if value.lower().startswith("zh") else "en"
+    return "zh" if (locale.getlocale()[0] or "").lower().startswith(("zh", "chinese")) else "en"
 
 
 def of_error(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from schemas.bilingual import Bilingual, spoken, terminal_language
 from simulators.device import DeviceType, FaultArgument, FaultError
 from simulators.registry import device_types
 from simulators.workshop import BASE_PORT, Workshop, WorkshopError
@@ -36,31 +37,71 @@ The end of standard input ends nothing. Ctrl-C or SIGTERM stops the workshop.
 """
 
 
+_EPILOG_ZH = """\
+示例：
+  python -m simulators                                  全部设备，比实际快十倍
+  python -m simulators --devices imm-01,meter-01 --speed 1
+  python -m simulators --list                           有哪些设备与故障
+  python -m simulators --truth /tmp/truth               每个设备记录自己给出的值
+  python -m simulators --fault imm-01:slow,delay=2 --fault temp-01:off
+  python -m simulators --count 3 --base-port 50000      每种三台，使用其他端口
+
+运行时可从标准输入逐行输入命令：
+  fault DEVICE KIND [name=value ...]     例如：fault plc-01 bad node=DB_Line/Placed status=BadSensorFailure
+  clear DEVICE                           结束该设备的全部故障
+  quit
+标准输入关闭不会结束运行。按 Ctrl-C 或发送 SIGTERM 停止车间。
+"""
+_OWN_WORDS = {
+    "usage: ": "用法：", "options:": "选项：", "show this help message and exit": "显示本帮助并退出",
+}  # fmt: skip
+"""What argparse says by itself, and the same in Chinese."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help is in the terminal's language throughout."""
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        if terminal_language(os.environ) == "zh":
+            for en, zh in _OWN_WORDS.items():
+                text = text.replace(en, zh)
+        return text
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    def say(zh: str, en: str) -> str:
+        return spoken(Bilingual(en, zh), terminal_language(os.environ))
+
+    parser = _Parser(
         prog="python -m simulators",
-        description="A simulated workshop: devices that behave, misbehave and know the truth.",
-        epilog=EPILOG,
+        description=say("模拟车间：设备会正常工作，也会出故障，并知道真值。", "A simulated workshop: devices that behave, misbehave and know the truth."),
+        epilog=say(_EPILOG_ZH, EPILOG),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    )  # fmt: skip
     add = parser.add_argument
-    add("--devices", default="all", metavar="LIST", help="device ids separated by commas, or all (default)")
-    add("--speed", type=float, default=10.0, help="process seconds a real second (default 10)")
-    add("--count", type=int, default=1, help="how many of each device (default 1)")
-    add("--seed", type=int, default=1, help="what the processes do depends on it alone (default 1)")
-    add("--host", default="127.0.0.1", help="address to bind (default 127.0.0.1)")
+    add("--devices", default="all", metavar="LIST",
+        help=say("设备 id，以逗号分隔；all 为全部（默认）", "device ids separated by commas, or all (default)"))  # fmt: skip
+    add("--speed", type=float, default=10.0,
+        help=say("每秒真实时间对应的过程秒数（默认 10）", "process seconds a real second (default 10)"))  # fmt: skip
+    add("--count", type=int, default=1, help=say("每种设备的台数（默认 1）", "how many of each device (default 1)"))
+    add("--seed", type=int, default=1,
+        help=say("过程只取决于该种子（默认 1）", "what the processes do depends on it alone (default 1)"))  # fmt: skip
+    add("--host", default="127.0.0.1", help=say("监听地址（默认 127.0.0.1）", "address to bind (default 127.0.0.1)"))
     add("--base-port", type=int, default=BASE_PORT, metavar="PORT",
-        help=f"ports are counted from here (default {BASE_PORT}); 0 chooses free ones")  # fmt: skip
-    add("--truth", metavar="DIR", help="write what each device hands out to DIR/<device>.ndjson")
+        help=say(f"端口由此起算（默认 {BASE_PORT}）；0 表示选用空闲端口",
+                 f"ports are counted from here (default {BASE_PORT}); 0 chooses free ones"))  # fmt: skip
+    add("--truth", metavar="DIR",
+        help=say("将各设备给出的值写入 DIR/<设备>.ndjson", "write what each device hands out to DIR/<device>.ndjson"))  # fmt: skip
     add("--fault", action="append", default=[], metavar="DEVICE:KIND[,name=value...]",
-        help="a fault to begin with; may be given several times")  # fmt: skip
-    add("--list", action="store_true", help="list devices, ports and faults, and end")
-    add("--json", action="store_true", help="the list as JSON")
+        help=say("启动时即有的故障；可重复", "a fault to begin with; may be given several times"))  # fmt: skip
     add(
-        "--end-with-stdin",
-        action="store_true",
-        help="end when standard input closes, as a child of another program does",
+        "--list", action="store_true", help=say("列出设备、端口与故障后结束", "list devices, ports and faults, and end")
     )
+    add("--json", action="store_true", help=say("以 JSON 列出", "the list as JSON"))
+    add("--end-with-stdin", action="store_true",
+        help=say("标准输入关闭时结束，如同其他程序的子进程",
+                 "end when standard input closes, as a child of another program does"))  # fmt: skip
     return parser
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import locale
 import os
 import sys
 from collections.abc import Sequence
@@ -11,19 +10,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 import typer
 
-from schemas.bilingual import Language, of_error, spoken
+from schemas.bilingual import Language, of_error, spoken, terminal_language
 
 if TYPE_CHECKING:
     from schemas.documents import Problem
 
 
 def chinese() -> bool:
-    """True when the terminal's language is Chinese (GUANTONG_LANGUAGE, LC_ALL, LC_MESSAGES, LANG; the first that is set counts)."""
-    for name in ("GUANTONG_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
-        value = os.environ.get(name)
-        if value:
-            return value.lower().startswith("zh")
-    return (locale.getlocale()[0] or "").lower().startswith(("zh", "chinese"))
+    """True when the terminal's language is Chinese."""
+    return terminal_language(os.environ) == "zh"
 
 
 def say(zh: str, en: str) -> str:

@@ -148,3 +148,18 @@ def test_an_english_terminal_sees_no_chinese(monkeypatch: pytest.MonkeyPatch) ->
     assert answer.output.startswith("Usage: guantong demo [OPTIONS]")
     assert not _HAN.search(answer.output)
     assert "Error: No such option: --nope" in runner.invoke(app, ["--nope"]).output
+
+
+def test_the_help_of_the_simulators_is_in_the_terminals_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    from simulators.__main__ import _parser
+
+    text = _parser().format_help()
+    options = [line for line in text.splitlines() if line.startswith("  -")]
+    assert text.startswith("用法：python -m simulators")
+    assert len(options) >= 10
+    for word in ("usage", "options:", "default", "show this", "device ids"):
+        assert word not in text
+    monkeypatch.setenv("GUANTONG_LANGUAGE", "en")
+    english = _parser().format_help()
+    assert english.startswith("usage: python -m simulators")
+    assert not _HAN.search(english)

@@ -32,12 +32,13 @@ from adapters.opcua._errors import EXPECTED, lost, translate
 from adapters.opcua._events import EventItem
 from adapters.opcua._limits import Limits
 from adapters.opcua._monitoring import Item
+from adapters.opcua._orphans import Orphan
 from adapters.opcua._outlet import Outlet
 from adapters.opcua._polling import Poller, samples_of
 from adapters.opcua._publishing import Publisher
 from adapters.opcua._resolve import RootError, Unresolved
 from adapters.opcua._server_clock import ServerClock
-from adapters.opcua._session import Orphan, Session, identity_of
+from adapters.opcua._session import Session, identity_of
 from adapters.opcua._subscription import DELETED, Group, Subscription
 from adapters.opcua._types import Definitions
 from adapters.opcua.settings import LinkSettings

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from asyncua import Client, ua
@@ -24,6 +23,7 @@ from adapters.opcua._decode import Decoder
 from adapters.opcua._discovery import explain
 from adapters.opcua._errors import EXPECTED, ChannelRefusedError, asyncua_decodes
 from adapters.opcua._limits import LIMIT_NODES, MAX_ITEMS_PER_SUBSCRIPTION, READ, Limits
+from adapters.opcua._orphans import Orphan, SessionFile
 from adapters.opcua._trust import Identity
 from adapters.opcua.certificates import our_uri
 from adapters.opcua.pki import Pki
@@ -45,19 +45,6 @@ _CREATING: Final = 1.5
 """Seconds that a cancelled `open` waits for the answer to CreateSession, without which its session could not be closed."""
 _SLOTS: Final = 1000
 """Requests in flight, far more than are ever sent: asyncua's own bound must not hold a heartbeat behind parked PublishRequests."""
-
-
-@dataclass(frozen=True, slots=True)
-class Orphan:
-    """A session whose connection broke before it could be closed: what it takes to take it over and close it."""
-
-    endpoint: str
-    token: Any
-    nonce: Any
-    policies: list[Any]
-    """The token policies of the server."""
-    certificate: bytes | None
-    """The server's."""
 
 
 Row = tuple[Any, int, int | None, int | None]
@@ -104,6 +91,7 @@ class Session:
         self.now: Callable[[], int] = SystemClock().now
         self._client: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._file: SessionFile | None = None
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Is given the error when the session is lost by something that no caller waits for."""
 
@@ -159,15 +147,25 @@ class Session:
         with asyncua_decodes("opening the session"):
             await client.send_hello()
             await self._open_channel(client)
+            self._file = SessionFile.claim(self.identity, settings.endpoint)
+            if self.orphan is None and self._file is not None:
+                self.orphan = self._file.read()
             if self.resume and await self._take_over(client):
                 self.resumed = True
             else:
                 await self._close_orphan(client)
                 await _activation.create(client, settings, self.identity, channel)
                 await self._activate(client)
+        if self._file is not None:
+            self._file.write(self._as_orphan(client))
         await asyncio.to_thread(_security.keep_pin, settings, self.identity, channel, self.now())
         self._start(self._renew(client))
         await self._learn()
+
+    def _as_orphan(self, client: Any) -> Orphan:
+        """What it would take to close this session after its connection broke."""
+        token, peer = client.uaclient.session.authentication_token, client.security_policy.peer_certificate
+        return Orphan(self.settings.endpoint, token, client._server_nonce, client._policy_ids, peer)
 
     async def _open_channel(self, client: Any) -> None:
         """Opens the channel. A server that simply hangs up here has seen the gateway's certificate and does not like it."""
@@ -232,15 +230,22 @@ class Session:
         client, self._client = self._client, None
         if client is None:
             return
+        try:
+            await self._end(client, leave)
+        finally:
+            file, self._file = self._file, None
+            if file is not None:
+                if self.orphan is None:
+                    file.clear()
+                file.release()
+
+    async def _end(self, client: Any, leave: bool) -> None:
         client.uaclient.pre_request_hook = None
         protocol = client.uaclient.protocol
         transport = protocol.transport if protocol is not None else None
         session = client.uaclient.session
         if session.has_session:
-            peer = client.security_policy.peer_certificate
-            self.orphan = Orphan(
-                self.settings.endpoint, session.authentication_token, client._server_nonce, client._policy_ids, peer
-            )
+            self.orphan = self._as_orphan(client)
         if transport is None or protocol.is_closed:
             return
         if leave and session.has_session:

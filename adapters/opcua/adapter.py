@@ -28,9 +28,10 @@ from adapters.opcua._conditions import Conditions
 from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
 from adapters.opcua._link import Link
+from adapters.opcua._orphans import Orphan
 from adapters.opcua._redundancy import open_first
 from adapters.opcua._resolve import Unresolved
-from adapters.opcua._session import Orphan, quiet_asyncua
+from adapters.opcua._session import quiet_asyncua
 from adapters.opcua._strings import UTF8, settle
 from adapters.opcua._types import enumerations
 from adapters.opcua.settings import DeviceSettings, LinkSettings

@@ -88,7 +88,7 @@ def _data_files(data_dir: Path, store_file: Path | None) -> list[Path]:
     found = [data_dir / "keys.json", *(data_dir / "secrets").glob("*.secret")]
     found += (data_dir / history.FOLDER).glob("*/*")
     found += (path for path in data_dir.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    found += (path for path in (data_dir / PKI).rglob("*") if not path.name.startswith("."))
+    found += (p for p in (data_dir / PKI).rglob("*") if not p.name.startswith(".") and p.parent.name != "sessions")
     plain = {path for path in found if path.is_file() and not path.is_symlink() and path != store_file}
     return sorted(path for path in plain if path.relative_to(data_dir).parts[0] not in _NEVER)
 

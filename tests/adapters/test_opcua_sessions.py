@@ -83,9 +83,10 @@ def pair(first: Server, second: Server) -> tuple[Server, Server]:
 
 def redundant(*servers: Server | str, **settings: Any) -> LinkSpec:
     endpoints = [one if isinstance(one, str) else one.endpoint for one in servers]
-    more = {"heartbeat": 0.1, "alternatives": tuple(endpoints[1:]), **settings}
+    more: dict[str, Any] = {"heartbeat": 0.1, "alternatives": tuple(endpoints[1:]), **settings}
+    pki = more.pop("pki", None)
     made = link(endpoints[0], device([node("v3")]), **more)
-    return dataclasses.replace(made, id="press-1", gateway="box")
+    return dataclasses.replace(made, id="press-1", gateway="box", pki=None if pki is None else Path(pki))
 
 
 async def few(server: Server, most: int) -> None:
@@ -147,26 +148,61 @@ if sys.argv[2] == "between":
         os.kill(os.getpid(), signal.SIGKILL)
     _activation.activate = activate
 async def main():
-    adapter = OpcUaAdapter(redundant(sys.argv[1], session_timeout=5))
+    adapter = OpcUaAdapter(redundant(sys.argv[1], session_timeout=5, pki=sys.argv[3]))
     await adapter.connect()
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("when", ["between", "after"])
-async def test_what_a_killed_process_leaves_behind_ends_by_its_time_out(first: Server, when: str) -> None:
-    command = [sys.executable, "-c", KILLED, first.endpoint, when]
+async def killed(server: Server, when: str, pki: Path) -> None:
+    """A process that connects and is killed: `between` CreateSession and ActivateSession, or `after` it is connected."""
+    command = [sys.executable, "-c", KILLED, server.endpoint, when, str(pki)]
     child = await asyncio.to_thread(
         subprocess.run, command, cwd=Path(__file__).parents[2], env=dict(os.environ), check=False
     )
     assert child.returncode == -signal.SIGKILL
-    async with Collector(redundant(first)) as host:
+
+
+async def test_the_session_of_a_killed_process_is_closed_by_the_next(first: Server, tmp_path: Path) -> None:
+    first.most = 0
+    for _ in range(2):
+        await killed(first, "after", tmp_path)
+        assert first.sessions() == 1
+    async with Collector(redundant(first, pki=tmp_path)) as host:
+        await host.until(lambda: host.last(0) is not None)
+        assert first.sessions() == 1
+        # while this one lives, no other process of the gateway takes its session
+        async with Collector(redundant(first, pki=tmp_path)) as other:
+            await other.until(lambda: other.last(0) is not None)
+            assert first.sessions() == 2
+        first.write_all()
+        await host.until(lambda: len(host.values(0)) > 1)
+    await few(first, 0)
+    assert [path.read_bytes() for path in (tmp_path / "sessions").iterdir()] == [b""]
+
+
+async def test_a_session_that_was_killed_while_it_began_ends_by_itself(first: Server, tmp_path: Path) -> None:
+    await killed(first, "between", tmp_path)
+    async with Collector(redundant(first, pki=tmp_path)) as host:
         await host.until(lambda: host.last(0) is not None)
         await few(first, 1)
         first.write_all()
         await host.until(lambda: len(host.values(0)) > 1)  # ours is not the one that was ended
     await few(first, 0)
+
+
+@pytest.mark.parametrize("kept", [b"nonsense", b"\x95\xa1x", b"\x00" * 100])
+async def test_a_torn_file_costs_no_connection(first: Server, tmp_path: Path, kept: bytes) -> None:
+    adapter = OpcUaAdapter(redundant(first, pki=tmp_path))
+    await adapter.connect()
+    await adapter.disconnect()
+    (file,) = (tmp_path / "sessions").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_bytes(kept)
+    await adapter.connect()
+    await adapter.disconnect()
+    assert file.read_bytes() == b""
 
 
 # ------------------------------------------------------------------------------------------------------- redundant servers

@@ -64,6 +64,8 @@ class Box:
         (self.data / "pki").mkdir()
         (self.data / "pki" / "own.key").write_text("private")
         (self.data / "pki" / "pinned").mkdir()
+        (self.data / "pki" / "sessions").mkdir()
+        (self.data / "pki" / "sessions" / "press-1").write_text("a copy must not take it over")
         (self.data / "pki" / "pinned" / "press-1.json").write_text("{}")
         (self.data / "secrets").mkdir()
         (self.data / "secrets" / "plc-1.secret").write_text("typed")
@@ -125,6 +127,7 @@ def there_and_back(tmp_path: Path, name: str, urls: tuple[str | None, str | None
     assert stat.S_IMODE((new.data / "pki" / "own.key").stat().st_mode) == 0o600
     assert not (new.data / "outbox.sqlite").exists()
     assert not (new.data / "collect.log").exists()
+    assert not (new.data / "pki" / "sessions").exists()
     if urls[0] is None:
         assert new.config.read_bytes() == old.config.read_bytes()
     # what is there is not replaced, unless it is told to be

@@ -128,7 +128,7 @@ class Backfill:
     async def _first_values(self, items: Sequence[Item]) -> None:
         """Waits until each point that is monitored has told its first live value."""
         end = self._clock.monotonic() + _FIRST_VALUES
-        expected = {item.point.id for item in items if item.item_id is not None}
+        expected = {item.point.id for item in items if item.alive}
         while not expected <= self.live.keys() and self._clock.monotonic() < end:  # noqa: ASYNC110  bounded, once a connection
             await asyncio.sleep(0.02)
 

@@ -135,6 +135,9 @@ class Poller:
         self._seen.update(points)
         samples = samples_of(self._group, points, rows, received, first)
         samples.server_ts, samples.complete_to = self._session.decoder.answered, complete_to
+        if self._group.firsts is not None:
+            for point, (value, status, source, _) in zip(points, rows, strict=True):
+                self._group.firsts.setdefault(point, (value, status, source))
         self._outlet.put_samples(samples, (), self._previous, received)
         self._previous = received
 

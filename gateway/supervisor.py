@@ -196,10 +196,17 @@ class Supervised:
         while trouble.cured is not None and pause > LOOK:
             await self._sleep(LOOK)
             pause -= LOOK
-            if trouble.cured():
+            if self._cured(trouble.cured):
                 self._seldom.reset()
                 return
         await self._sleep(pause)
+
+    def _cured(self, cured: Callable[[], bool]) -> bool:
+        try:
+            return cured()
+        except Exception:  # noqa: BLE001  a plug-in may raise anything; then the pause is waited out
+            self._log.debug("%s: looking whether it is cured", self.name, exc_info=True)
+            return False
 
     def _set(self, condition: Condition) -> None:
         before = self.condition

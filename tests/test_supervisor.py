@@ -143,9 +143,14 @@ async def test_a_trouble_that_a_person_has_removed_is_not_waited_out(time: Virtu
     assert sum(time.slept) == 33
 
 
-async def test_a_trouble_that_stays_is_waited_out_in_full(time: VirtualTime) -> None:
+def broken() -> bool:
+    raise OSError("no such folder")
+
+
+@pytest.mark.parametrize("cured", [lambda: False, broken])
+async def test_a_trouble_that_stays_is_waited_out_in_full(time: VirtualTime, cured: Callable[[], bool]) -> None:
     child = Child(time)
-    child.troubles["locked"] = Trouble("locked", "locked", retry="seldom", cured=lambda: False)
+    child.troubles["locked"] = Trouble("locked", "locked", retry="seldom", cured=cured)
     child.lives = [WeatherError("locked")]
     async with child.running():
         await time.advance(59.5)

@@ -225,8 +225,9 @@ class Pki:
         if not found:
             listed = ", ".join(searched)
             raise PkiError(
-                f"no certificate with the fingerprint {fingerprint} in {listed} (guantong certs list)",
-                f"{listed} 中没有指纹为 {fingerprint} 的证书（guantong certs list）",
+                f"no certificate with the fingerprint {fingerprint} in {self.folder} ({listed}); see guantong certs list, and name the "
+                "gateway's configuration with --config if this is not its folder",
+                f"{self.folder}（{listed}）中没有指纹为 {fingerprint} 的证书；见 guantong certs list；若不是网关的文件夹，请用 --config 指定配置",
             )
         if len({k.sha256 for k in found}) > 1:
             raise PkiError(

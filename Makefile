@@ -69,7 +69,7 @@ schemas: $(STAMPS)/runtime ## Regenerate the JSON Schema and AsyncAPI files
 	@$(BIN)/python -m schemas.generate
 
 .PHONY: docs
-docs: $(STAMPS)/runtime ## Regenerate the configuration reference
+docs: $(STAMPS)/runtime ## Regenerate the configuration reference, in English and Chinese
 	@$(BIN)/python -m gateway.config.reference
 
 .PHONY: bench

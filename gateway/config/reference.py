@@ -1,14 +1,16 @@
-"""Writes what is generated from the models: docs/configuration.md and the JSON Schema of the configuration file.
+"""Writes what is generated from the models: docs/configuration.md, the same in Chinese, and the JSON Schema of the configuration file.
 
-`python -m gateway.config.reference` writes both, with `--check` it says what has changed and ends with 1.
+`python -m gateway.config.reference` writes them, with `--check` it says what has changed and ends with 1. The models say everything in
+English; what they mean in Chinese stands in `gateway.config._reference_zh`, which nothing but this module needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -17,12 +19,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from adapters.contract import Adapter
+from gateway.config import _reference_zh as zh
 from gateway.config._environment import CONFIG, VARIABLES
 from gateway.config.models import Config, Secret, _signed_duration
 from schemas.model import ID_PATTERN, Strict, Text, parse_duration
 
 ROOT = Path(__file__).parents[2]
 MARKDOWN = ROOT / "docs" / "configuration.md"
+CHINESE = ROOT / "docs" / "zh" / "configuration.md"
 SCHEMA = ROOT / "schemas" / "json" / "configuration.json"
 
 _INTRODUCTION = """\
@@ -60,6 +64,28 @@ _ADAPTERS = """\
 What stands under `settings`, `rules` and `address` is the adapter's. These are the built-in ones; for another, see its own documentation.
 
 """
+_ENGLISH = {
+    "duration": "duration",
+    "signed_duration": "duration, + or -",
+    "id": "id",
+    "or": " or ",
+    "comma": ", ",
+    "mapping": "mapping",
+    "mapping_of": "mapping of {key} to {value}",
+    "list_of": "list of {item}",
+    "people": "text for people",
+    "secret": "secret",
+    "text": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "`true` or `false`",
+    "path": "path",
+    "any": "value",
+    "required": "**required**",
+    "stands": "Stands at {places}.",
+    "head": "| key | type | default | meaning |",
+}
+"""The words of the English reference; `_reference_zh.WORDS` has the Chinese ones under the same names."""
 EXAMPLE = """\
 gateway: {id: hall-1, timezone: Asia/Shanghai}
 assets:
@@ -83,9 +109,40 @@ def markdown() -> str:
     """The text of docs/configuration.md."""
     variables = "\n".join(f"| `{v.name}` | `{'.'.join(v.place)}` |" for v in VARIABLES)
     parts = [_INTRODUCTION.format(config=CONFIG, example=EXAMPLE, variables=variables)]
-    for model, places in _models(Config):
-        parts.append(_section(_title(model), model, places))
-    parts.append(_ADAPTERS)
+    page = _Page(_ENGLISH, lambda inner: (inner.__name__, inner.__name__.lower()))
+    adapters = False
+    for title, model, places, of_adapter in sections():
+        if of_adapter and not adapters:
+            parts.append(_ADAPTERS)
+            adapters = True
+        meanings = {name: info.description or "" for name, info in model.model_fields.items()}
+        parts.append(page.section(title, _sentence(model), model, places, meanings))
+    return "".join(parts).rstrip() + "\n"
+
+
+def chinese() -> str:
+    """The text of docs/zh/configuration.md.
+
+    Raises:
+        KeyError: `_reference_zh` lacks a section or a key.
+    """
+    variables = "\n".join(f"| `{v.name}` | `{'.'.join(v.place)}` |" for v in VARIABLES)
+    parts = [zh.INTRODUCTION.format(config=CONFIG, example=EXAMPLE, variables=variables)]
+    adapters = False
+    titles = {model: zh.SECTIONS[title].title for title, model, _, _ in sections()}
+    page = _Page(zh.WORDS, lambda inner: (titles[inner], _anchor(titles[inner])))
+    for title, model, places, of_adapter in sections():
+        if of_adapter and not adapters:
+            parts.append(zh.ADAPTERS)
+            adapters = True
+        said = zh.SECTIONS[title]
+        parts.append(page.section(said.title, said.sentence, model, places, said.keys))
+    return "".join(parts).rstrip() + "\n"
+
+
+def sections() -> list[tuple[str, type[BaseModel], list[str], bool]]:
+    """Every section of the reference in the order of reading: its English title, the model, where it stands, whether it is an adapter's."""
+    found = [(_title(model), model, places, False) for model, places in _models(Config)]
     for adapter in _adapters():
         for what, model, place in (
             ("link", adapter.LinkSettings, "links[].settings"),
@@ -95,8 +152,8 @@ def markdown() -> str:
         ):
             for inner, places in _models(model):
                 title = f"{adapter.protocol}: {what}" if inner is model else inner.__name__
-                parts.append(_section(title, inner, [f"{place}.{p}" for p in places] or [place]))
-    return "".join(parts).rstrip() + "\n"
+                found.append((title, inner, [f"{place}.{p}" for p in places] or [place], True))
+    return found
 
 
 def _adapters() -> list[type[Adapter]]:
@@ -105,17 +162,6 @@ def _adapters() -> list[type[Adapter]]:
     from adapters.opcua import OpcUaAdapter
 
     return [ModbusAdapter, OpcUaAdapter]
-
-
-def _section(title: str, model: type[BaseModel], places: list[str]) -> str:
-    text = f"## {title}\n\n{_sentence(model)}\n\n"
-    if places:
-        text += "Stands at " + ", ".join(f"`{place}`" for place in places) + ".\n\n"
-    text += "| key | type | default | meaning |\n|---|---|---|---|\n"
-    for name, info in model.model_fields.items():
-        default = _default(info)
-        text += f"| `{name}` | {_type(info.annotation, info)} | {default} | {_cell(info.description or '')} |\n"
-    return text + "\n"
 
 
 def schema() -> dict[str, Any]:
@@ -175,67 +221,101 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _type(annotation: Any, info: FieldInfo | None = None) -> str:
-    """The type of a key in words."""
-    metadata = [*(info.metadata if info is not None else [])]
-    origin, args = get_origin(annotation), get_args(annotation)
-    if hasattr(annotation, "__metadata__"):
-        return _annotated(args[0], list(annotation.__metadata__))
-    if metadata and annotation in (float, str):
-        return _annotated(annotation, metadata)
-    if origin is Literal:
-        return ", ".join(f"`{choice}`" for choice in args)
-    if origin is Union or str(origin) == "<class 'types.UnionType'>":
-        return " or ".join(_type(arg) for arg in args if arg is not type(None))
-    if origin is dict:
-        return f"mapping of {_type(args[0])} to {_type(args[1])}" if args[1] is not Any else "mapping"
-    if origin is tuple:
-        return f"list of {_type(args[0])}" if args[-1] is Ellipsis else "[" + ", ".join(_type(a) for a in args) + "]"
-    if annotation is Text:
-        return "text for people"
-    if annotation is Secret:
-        return "secret"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    names = {
-        SecretStr: "secret",
-        str: "text",
-        int: "whole number",
-        float: "number",
-        bool: "`true` or `false`",
-        Path: "path",
-        Any: "value",
-    }
-    return names.get(annotation, str(annotation))
+def _anchor(title: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-def _annotated(base: Any, metadata: list[Any]) -> str:
-    for entry in metadata:
-        if isinstance(entry, BeforeValidator) and entry.func is parse_duration:
-            return "duration"
-        if isinstance(entry, BeforeValidator) and entry.func is _signed_duration:
-            return "duration, + or -"
-        if getattr(entry, "pattern", None) == ID_PATTERN:
-            return "id"
-        pattern = getattr(entry, "metadata", [])
-        if any(getattr(inner, "pattern", None) == ID_PATTERN for inner in pattern):
-            return "id"
-    return _type(base)
+class _Page:
+    """The reference in one language.
 
+    `words`: those of `_ENGLISH`. `lead`: title and anchor of a model's section.
+    """
 
-def _default(info: FieldInfo) -> str:
-    if info.is_required():
-        return "**required**"
-    value = info.get_default(call_default_factory=True) if info.default is PydanticUndefined else info.default
-    if value is None or value == () or value == {} or value == "" or isinstance(value, BaseModel):
-        return ""
-    if _type(info.annotation, info).startswith("duration"):
-        return f"`{value:g}s`"
-    if isinstance(value, bool):
-        return "`true`" if value else "`false`"
-    if isinstance(value, int) and value and value % 1024**3 == 0:
-        return f"`{value // 1024**3}G`"
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    def __init__(self, words: Mapping[str, str], lead: Callable[[type[BaseModel]], tuple[str, str]]) -> None:
+        self._words = words
+        self._lead = lead
+
+    def section(
+        self, title: str, sentence: str, model: type[BaseModel], places: list[str], meanings: Mapping[str, str]
+    ) -> str:
+        """A heading, what the model is, where it stands, and the table of its keys."""
+        words = self._words
+        text = f"## {title}\n\n{sentence}\n\n"
+        if places:
+            where = words["comma"].join(f"`{place}`" for place in places)
+            text += words["stands"].format(places=where) + "\n\n"
+        text += words["head"] + "\n|---|---|---|---|\n"
+        for name, info in model.model_fields.items():
+            kind, default = self._type(info.annotation, info), self._default(info)
+            text += f"| `{name}` | {kind} | {default} | {_cell(meanings[name])} |\n"
+        return text + "\n"
+
+    def _type(self, annotation: Any, info: FieldInfo | None = None) -> str:
+        """The type of a key in words."""
+        words = self._words
+        metadata = [*(info.metadata if info is not None else [])]
+        origin, args = get_origin(annotation), get_args(annotation)
+        if hasattr(annotation, "__metadata__"):
+            return self._annotated(args[0], list(annotation.__metadata__))
+        if metadata and annotation in (float, str):
+            return self._annotated(annotation, metadata)
+        if origin is Literal:
+            return words["comma"].join(f"`{choice}`" for choice in args)
+        if origin is Union or str(origin) == "<class 'types.UnionType'>":
+            return words["or"].join(self._type(arg) for arg in args if arg is not type(None))
+        if origin is dict:
+            if args[1] is Any:
+                return words["mapping"]
+            return words["mapping_of"].format(key=self._type(args[0]), value=self._type(args[1]))
+        if origin is tuple:
+            if args[-1] is Ellipsis:
+                return words["list_of"].format(item=self._type(args[0]))
+            return "[" + words["comma"].join(self._type(arg) for arg in args) + "]"
+        if annotation is Text:
+            return words["people"]
+        if annotation is Secret:
+            return words["secret"]
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            title, anchor = self._lead(annotation)
+            return f"[{title}](#{anchor})"
+        names = {
+            SecretStr: words["secret"],
+            str: words["text"],
+            int: words["integer"],
+            float: words["number"],
+            bool: words["boolean"],
+            Path: words["path"],
+            Any: words["any"],
+        }
+        return names.get(annotation, str(annotation))
+
+    def _annotated(self, base: Any, metadata: list[Any]) -> str:
+        for entry in metadata:
+            if isinstance(entry, BeforeValidator) and entry.func is parse_duration:
+                return self._words["duration"]
+            if isinstance(entry, BeforeValidator) and entry.func is _signed_duration:
+                return self._words["signed_duration"]
+            if getattr(entry, "pattern", None) == ID_PATTERN:
+                return self._words["id"]
+            pattern = getattr(entry, "metadata", [])
+            if any(getattr(inner, "pattern", None) == ID_PATTERN for inner in pattern):
+                return self._words["id"]
+        return self._type(base)
+
+    def _default(self, info: FieldInfo) -> str:
+        if info.is_required():
+            return self._words["required"]
+        value = info.get_default(call_default_factory=True) if info.default is PydanticUndefined else info.default
+        if value is None or value == () or value == {} or value == "" or isinstance(value, BaseModel):
+            return ""
+        if self._type(info.annotation, info).startswith(self._words["duration"]):
+            return f"`{value:g}s`"
+        if isinstance(value, bool):
+            return "`true`" if value else "`false`"
+        if isinstance(value, int) and value and value % 1024**3 == 0:
+            return f"`{value // 1024**3}G`"
+        return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -259,7 +339,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def generated() -> dict[Path, str]:
     """Path and text of each generated file."""
-    return {MARKDOWN: markdown(), SCHEMA: schema_text()}
+    return {MARKDOWN: markdown(), CHINESE: chinese(), SCHEMA: schema_text()}
 
 
 if __name__ == "__main__":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
+from gateway.config._reference_zh import SECTIONS
 from gateway.config.load import check_config
-from gateway.config.reference import EXAMPLE, generated, main, markdown, schema
+from gateway.config.reference import EXAMPLE, chinese, generated, main, markdown, schema, sections
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_committed_files_are_what_the_models_say() -> None:
@@ -41,3 +45,39 @@ def test_the_schema_accepts_what_the_models_accept() -> None:
     validator.validate(yaml.safe_load(case.read_text()))
     assert not validator.is_valid({"bus": {"prot": 1}})
     assert json.loads(json.dumps(schema())) == schema()
+
+
+def test_every_key_is_told_in_chinese_and_none_that_is_gone() -> None:
+    titles = [title for title, _, _, _ in sections()]
+    assert sorted(set(titles)) == sorted(titles), "two sections of one title"
+    assert sorted(SECTIONS) == sorted(titles)
+    for title, model, _, _ in sections():
+        told = SECTIONS[title]
+        assert set(told.keys) == set(model.model_fields), title
+        assert list(told.keys) == list(model.model_fields), f"{title}: in the order of the model"
+        for key, meaning in {**told.keys, "title": told.title, "sentence": told.sentence}.items():
+            assert re.search("[\u4e00-\u9fff]", meaning), f"{title}, {key}"
+
+
+def test_the_chinese_page_has_the_keys_and_defaults_of_the_english_one() -> None:
+    def rows(text: str) -> list[tuple[str, str]]:
+        cells = [line.replace("\\|", "").split("|") for line in text.splitlines() if line.startswith("| `")]
+        return [(row[1].strip(), re.sub(r"\*\*.*\*\*", "required", row[3].strip())) for row in cells if len(row) == 6]
+
+    assert rows(chinese()) == rows(markdown())
+    assert len(rows(chinese())) > 150
+    assert EXAMPLE in chinese()
+    anchors = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in re.findall("^## (.*)$", chinese(), re.M)}
+    assert set(re.findall(r"\]\(#([^)]*)\)", chinese())) <= anchors
+    prose = re.sub(r"`[^`]*`|\([^)]*\)|^```.*?^```$|<!--.*?-->", "", chinese(), flags=re.M | re.S)
+    assert not re.search(r"\b(of|the|list|text|number|or)\b", prose), "a word that was not translated"
+
+
+def test_no_role_carries_the_chinese_reference_in_memory() -> None:
+    importing = {
+        file.relative_to(ROOT).as_posix()
+        for package in ("schemas", "adapters", "gateway")
+        for file in (ROOT / package).rglob("*.py")
+        if re.search(r"^\s*(?:from|import) .*(?:_reference_zh|config\.reference|config import reference)", file.read_text("utf-8"), re.M)
+    }  # fmt: skip
+    assert importing == {"gateway/config/reference.py"}

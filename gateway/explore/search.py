@@ -145,6 +145,20 @@ class _Table:
             edge += direction * got
         return edge
 
+    def between(self, end: int, begin: int) -> Search:
+        """What lies in the hole from `end` to the block at `begin`: steps of growing width over it may have passed by a small block."""
+        while not self.over:
+            for jump in _JUMPS:
+                before = begin - jump * self.atom
+                if before <= end:
+                    return
+                if (yield from self.ask(before, self.atom)):
+                    yield from self.grow(before, 1)
+                    begin = yield from self.grow(before, -1)
+                    break
+            else:
+                return
+
     def reach(self, edge: int, size: int, direction: int) -> Generator[Probe, Reply, int]:
         """How many registers from the edge on can be read at once: bisection, since a part of what can be read can be read."""
         limit = self.limit
@@ -185,7 +199,8 @@ def search(
             for jump in _JUMPS:
                 beyond = end + jump * table.atom
                 if not found.knows(beyond) and (yield from table.ask(beyond, table.atom)):
-                    yield from table.grow(beyond, -1)
+                    begin = yield from table.grow(beyond, -1)
+                    yield from table.between(end, begin)
                     end = yield from table.grow(beyond, 1)
                     break
             else:

@@ -40,6 +40,11 @@ def test_a_block_its_holes_and_its_neighbours() -> None:
     assert reads < 250
 
 
+def test_a_small_block_in_a_wide_hole_is_not_passed_by() -> None:
+    found, _ = run({*range(4), *range(30, 34), *range(40, 54)}, starts=[0])
+    assert found.ranges == [(0, 4), (30, 4), (40, 14)]
+
+
 def test_a_seed_in_the_middle_grows_both_ways() -> None:
     found, _ = run(set(range(4000, 4200)), starts=[4096])
     assert found.ranges == [(4000, 200)]

@@ -11,7 +11,14 @@ import pytest
 from tests.servers.brokers import IotcoreBroker, Mosquitto
 from tests.servers.certificates import CertificateAuthority
 from tests.servers.fault_proxy import FaultProxy
-from tests.servers.foreign import LibmodbusServer, ModbusSerialServer, NodeOpcUaServer, compile_libmodbus_server
+from tests.servers.foreign import (
+    MACHINE_SOURCE,
+    LibmodbusMachine,
+    LibmodbusServer,
+    ModbusSerialServer,
+    NodeOpcUaServer,
+    compile_libmodbus_server,
+)
 from tests.servers.needs import require
 from tests.servers.postgresql import Postgres
 from tests.servers.processes import end_all
@@ -148,6 +155,26 @@ def libmodbus_server(libmodbus_program: Path) -> Iterator[LibmodbusServer]:
         stack.callback(server.kill)
         server.start()
         yield server
+
+
+@pytest.fixture(scope="session")
+def libmodbus_machine_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled machine on libmodbus."""
+    return compile_libmodbus_server(tmp_path_factory.mktemp("libmodbus"), MACHINE_SOURCE)
+
+
+@pytest.fixture
+def libmodbus_machine(libmodbus_machine_program: Path) -> Iterator[Callable[..., LibmodbusMachine]]:
+    """Makes and starts machines nobody knows the map of, whose values live: `machine = libmodbus_machine(speed=40)`, then `machine.port`."""
+    with ExitStack() as stack:
+
+        def start(speed: float = 1.0) -> LibmodbusMachine:
+            machine = LibmodbusMachine(libmodbus_machine_program, speed=speed)
+            stack.callback(machine.kill)
+            machine.start()
+            return machine
+
+        yield start
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tests.servers.processes import HOST, ChildProcess, free_port
 from tests.servers.timescale import NPM, node_package
 
 C_SOURCE = Path(__file__).with_name("libmodbus_server.c")
+MACHINE_SOURCE = Path(__file__).with_name("libmodbus_machine.c")
 
 
 class TruthfulServer(ABC):
@@ -157,16 +158,35 @@ class LibmodbusServer(TruthfulServer):
         self.command(f"count {milliseconds}")
 
 
-def compile_libmodbus_server(folder: Path) -> Path:
-    """Compile the C source with gcc and Debian's libmodbus. Returns the program."""
+class LibmodbusMachine(TruthfulServer):
+    """A chiller on Debian's libmodbus whose values live, compiled from `libmodbus_machine.c`; nobody publishes its map.
+
+    `speed` is how many times as fast as the clock its process runs: 1 where a person watches, more in a test that will not wait.
+    """
+
+    def __init__(self, program: Path, *, speed: float = 1.0) -> None:
+        super().__init__()
+        self._program, self._speed = program, speed
+
+    def _command(self) -> Sequence[str | Path]:
+        return [self._program, str(self.port), str(self._speed)]
+
+    @property
+    def map(self) -> dict[str, dict[str, Any]]:
+        """What its manual would say, by name: table, address (zero-based), words, type, order, scale, unit."""
+        return {entry["name"]: entry for entry in self.first["map"]}
+
+
+def compile_libmodbus_server(folder: Path, source: Path = C_SOURCE) -> Path:
+    """Compile a C source with gcc and Debian's libmodbus. Returns the program."""
     gcc, pkg_config = require("gcc"), require("pkg-config")
     flags = subprocess.run([pkg_config, "--cflags", "--libs", "libmodbus"], capture_output=True, text=True, check=False)
     if flags.returncode != 0:
         missing("libmodbus", f"apt-get install {PACKAGES['libmodbus']}")
-    program = folder / "libmodbus_server"
+    program = folder / source.stem
     warnings = ["-Wall", "-Wextra", "-Werror"]
-    command = [str(gcc), "-O2", "-std=gnu11", *warnings, str(C_SOURCE), "-o", str(program), *flags.stdout.split()]
+    command = [str(gcc), "-O2", "-std=gnu11", *warnings, str(source), "-o", str(program), *flags.stdout.split(), "-lm"]
     compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     if compiled.returncode != 0:
-        raise RuntimeError(f"{C_SOURCE.name} does not compile:\n{compiled.stderr}")
+        raise RuntimeError(f"{source.name} does not compile:\n{compiled.stderr}")
     return program

@@ -19,9 +19,10 @@ from tests.explore.known import KNOWN
 from tests.explore.more_known import MORE_KNOWN
 from tests.explore.once_unseen import ONCE_UNSEEN
 from tests.explore.second_unseen import SECOND_UNSEEN
+from tests.explore.third_unseen import THIRD_UNSEEN
 from tests.explore.unseen import UNSEEN
 
-TUNED = KNOWN | MORE_KNOWN | ONCE_UNSEEN | SECOND_UNSEEN
+TUNED = KNOWN | MORE_KNOWN | ONCE_UNSEEN | SECOND_UNSEEN | THIRD_UNSEEN
 
 LOOKS = 90
 

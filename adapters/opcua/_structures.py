@@ -17,8 +17,8 @@ Read = Callable[[bytes, int], tuple[Any, int]]
 Key = tuple[int, Any]
 """Namespace index and identifier of a NodeId in this session."""
 
-_MOST_VALUES: Final = 200_000
-"""Values in one structure, in all depths together: more than fit a message of the ledger many times."""
+_MOST_VALUES: Final = 40_000
+"""Values in one structure, in all depths together: more than fit a message of the ledger."""
 _MOST_FIELDS: Final = 2_000
 _VARIANT: Final = 24
 _EXTENSION_OBJECT: Final = 22

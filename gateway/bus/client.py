@@ -23,7 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from schemas.bilingual import Bilingual, of_error
+from schemas.bilingual import Bilingual, chinese, of_error
 from schemas.wire import MAX_MESSAGE, State
 
 log = logging.getLogger("guantong.bus")
@@ -417,20 +417,23 @@ def _refused(reason: str) -> _ConnectError:
     lower = reason.lower()
     if "authorized" in lower or "authorised" in lower or "user name" in lower or "password" in lower:
         return _ConnectError(
-            Bilingual(f"the broker refuses this user: {reason}", f"代理拒绝该用户：{reason}"),
+            Bilingual(f"the broker refuses this user: {reason}", f"代理拒绝该用户：{chinese(reason)}"),
             "Check bus.username and bus.password.",
             "请检查 bus.username 与 bus.password。",
             auth=True,
         )
     if "protocol version" in lower:
         return _ConnectError(
-            Bilingual(f"the broker does not speak this version of MQTT: {reason}", f"代理不支持该 MQTT 版本：{reason}"),
+            Bilingual(
+                f"the broker does not speak this version of MQTT: {reason}",
+                f"代理不支持该 MQTT 版本：{chinese(reason)}",
+            ),
             "Write bus.protocol: 3.1.1.",
             "请写 bus.protocol: 3.1.1。",
             auth=True,
         )
     return _ConnectError(
-        Bilingual(f"the broker ended the connection: {reason}", f"代理结束了连接：{reason}"),
+        Bilingual(f"the broker ended the connection: {reason}", f"代理结束了连接：{chinese(reason)}"),
         "See the broker's log; with MQTT 5 towards an old broker write bus.protocol: 3.1.1.",
         "请查看代理日志；若代理较旧，请写 bus.protocol: 3.1.1。",
     )

@@ -53,7 +53,7 @@ def added(question: AddDevice) -> DeviceDraft:
             edits = [Edit(("links",), link_at, whole)]
             if at is not None and at[0] != link_at:
                 edits.append(_without(links, at))
-    made, kept = spliced(text, edits)
+    made, kept = spliced(text, edits, data)
     return DeviceDraft(made, question.device.id, link_id, signals, [*notices, *rewritten(kept, question.lang)])
 
 
@@ -69,7 +69,7 @@ def removed(question: RemoveDevice) -> Draft:
             "unknown_device", f"the device {question.device!r} is not configured", f"没有配置设备 {question.device!r}",
             fix_en=f"Did you mean {near}?" if near else "", fix_zh=f"是否指 {near}？" if near else "",
         )  # fmt: skip
-    made, kept = spliced(text, [_without(links, at)])
+    made, kept = spliced(text, [_without(links, at)], data)
     return Draft(made, rewritten(kept, question.lang))
 
 

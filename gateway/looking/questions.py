@@ -180,6 +180,6 @@ class FailedLookError(Exception):
 
 WITHIN: dict[type[msgspec.Struct], float] = {
     Endpoints: 15.0, Browse: 30.0, ReadNode: 15.0, ReadRegisters: 15.0, ReadSignal: 10.0,
-    Table: 60.0, Export: 60.0, AddDevice: 30.0, RemoveDevice: 30.0,
+    Table: 90.0, Export: 90.0, AddDevice: 60.0, RemoveDevice: 60.0,
 }  # fmt: skip
 """Seconds after which a look is given up and its process killed."""

@@ -35,7 +35,7 @@ def imported(question: Table) -> TableDraft:
     known = {asset.get("id") for asset in data.get("assets") or [] if isinstance(asset, dict)}
     devices = {d["id"] for link in found.links for d in link.get("devices", ()) if "asset" not in d}
     edits += [Edit(("assets",), None, asset) for asset in found.assets if asset["id"] not in known | devices]
-    made, kept = spliced(text, edits)
+    made, kept = spliced(text, edits, data)
     notices = [Notice(n.place, n.found, n.text.get(lang)) for n in found.notices]
     count = sum(len(link["devices"]) for link in found.links)
     return TableDraft(made, count, found.points, [*notices, *rewritten(kept, lang)])

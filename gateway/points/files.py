@@ -20,7 +20,7 @@ from schemas.library import load_profile
 _LIKE_A_NUMBER: Final = re.compile(r"[-+]?(?:0[ox])?[0-9a-fA-F.]+(?:[eE][-+]?\d+)?")
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Quotes what YAML 1.2 would read as a number although YAML 1.1 does not."""
 
     def ignore_aliases(self, data: Any) -> bool:

@@ -7,7 +7,7 @@ is not exactly what was wanted (a file in flow style, anchors) is written anew a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,18 +34,18 @@ class _CannotSpliceError(Exception):
     pass
 
 
-def spliced(text: str, edits: Sequence[Edit]) -> tuple[str, bool]:
+def spliced(text: str, edits: Sequence[Edit], data: Any = None) -> tuple[str, bool]:
     """The text with the edits made in this order, and whether everything else in it, comments too, stayed as it was.
 
-    Each edit's index is that of the list as it is by then. Raises DocumentError for a text that is no YAML.
+    Each edit's index is that of the list as it is by then. `data` is what the text holds, if that is known already. Raises DocumentError for a text that is no YAML.
     """
-    wanted = _data(text)
+    wanted = _data(text) if data is None else data
     for edit in edits:
         wanted = _edited(wanted, edit)
     try:
         made = text if not text or text.endswith("\n") else text + "\n"
-        for edit in edits:
-            made = _spliced_somewhere(made, edit)
+        for group in _groups(edits):
+            made = _spliced_somewhere(made, group)
         if parse_yaml(made, "").data == wanted:
             return made, True
     except (_CannotSpliceError, DocumentError, yaml.YAMLError):
@@ -74,46 +74,66 @@ def _edited(data: Any, edit: Edit) -> Any:
 # ------------------------------------------------------------------------------------------------------------------ lines
 
 
-def _spliced_somewhere(text: str, edit: Edit) -> str:
+def _groups(edits: Sequence[Edit]) -> Iterator[list[Edit]]:
+    """The edits in runs that can be made at once, with one look at where the items are: those of one list in which nothing moves."""
+    run: list[Edit] = []
+    for edit in edits:
+        if run and (edit.place != run[0].place or edit.item is None or run[-1].item is None):
+            yield run
+            run = []
+        run.append(edit)
+    if run:
+        yield run
+
+
+def _spliced_somewhere(text: str, edits: Sequence[Edit]) -> str:
     """In the list itself, or, where that is written on one line, with the whole item that it belongs to."""
+    place = edits[0].place
     try:
-        return _spliced(text, edit)
+        return _spliced(text, edits)
     except _CannotSpliceError:
-        if len(edit.place) != 3 or not isinstance(edit.place[1], int):
+        if len(place) != 3 or not isinstance(place[1], int):
             raise
-    outer = edit.place[1]
-    whole = _edited(_data(text), edit)[edit.place[0]][outer]
-    return _spliced(text, Edit(edit.place[:1], outer, whole))
+    data = _data(text)
+    for edit in edits:
+        data = _edited(data, edit)
+    return _spliced(text, [Edit(place[:1], place[1], data[place[0]][place[1]])])
 
 
-def _spliced(text: str, edit: Edit) -> str:
+def _spliced(text: str, edits: Sequence[Edit]) -> str:
     lines = text.splitlines(keepends=True)
     root = yaml.compose(text, Loader=_LOADER)
     if root is None:
         root = yaml.MappingNode("tag:yaml.org,2002:map", [], flow_style=False)
-    key, node = _found(root, edit.place)
+    key, node = _found(root, edits[0].place)
     if node is None or (isinstance(node, yaml.SequenceNode) and not node.value) or _empty(node):
-        return _first_item(lines, root, key, node, edit)
+        return _first_items(lines, root, key, node, edits)
     if not isinstance(node, yaml.SequenceNode) or node.flow_style:
         raise _CannotSpliceError
     starts = [_dash(lines, node, item) for item in node.value]
-    if len(set(starts)) != len(starts):
+    if len(set(starts)) != len(starts) or any(each.index is not None and each.index >= len(starts) for each in edits):
         raise _CannotSpliceError
+    ends = [_last(item) + 1 for item in node.value]
+    if edits[0].item is None and edits[0].index is not None:
+        return _without(lines, key, starts, ends, edits[0].index)
     indent = node.start_mark.column
-    if edit.index is None:
-        at = _last(node.value[-1]) + 1
-        return "".join([*lines[:at], _block([edit.item], indent), *lines[at:]])
-    begin, end = starts[edit.index], _last(node.value[edit.index]) + 1
-    if edit.item is None:
-        if len(node.value) > 1:
-            return "".join(lines[:begin] + lines[end:])
-        if key is None or key.start_mark.line >= begin:
-            raise _CannotSpliceError
-        head = lines[key.start_mark.line][: key.end_mark.column]
-        return "".join(
-            [*lines[: key.start_mark.line], f"{head}: []\n", *lines[key.start_mark.line + 1 : begin], *lines[end:]]
-        )
-    return "".join([*lines[:begin], _block([edit.item], indent), *lines[end:]])
+    added = [each.item for each in edits if each.index is None]
+    made = [*lines[: ends[-1]], _block(added, indent), *lines[ends[-1] :]]
+    replaced = {each.index: each.item for each in edits if each.index is not None}
+    for at in sorted(replaced, reverse=True):
+        made[starts[at] : ends[at]] = [_block([replaced[at]], indent)]
+    return "".join(made)
+
+
+def _without(lines: list[str], key: Any, starts: Sequence[int], ends: Sequence[int], at: int) -> str:
+    """The lines without an item; a list whose only item goes is written as an empty one."""
+    if len(starts) > 1:
+        return "".join(lines[: starts[at]] + lines[ends[at] :])
+    if key is None or key.start_mark.line >= starts[at]:
+        raise _CannotSpliceError
+    line = key.start_mark.line
+    head = lines[line][: key.end_mark.column]
+    return "".join([*lines[:line], f"{head}: []\n", *lines[line + 1 : starts[at]], *lines[ends[at] :]])
 
 
 def _found(root: Any, place: Place) -> tuple[Any, Any]:
@@ -137,15 +157,12 @@ def _empty(node: Any) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.value in ("", "null", "~") and not node.style
 
 
-def _first_item(lines: list[str], root: Any, key: Any, node: Any, edit: Edit) -> str:
-    """An item into a list that is missing, null or empty; only at the top of the document."""
-    if (
-        len(edit.place) != 1
-        or edit.item is None
-        or (isinstance(root, yaml.MappingNode) and root.flow_style and root.value)
-    ):
+def _first_items(lines: list[str], root: Any, key: Any, node: Any, edits: Sequence[Edit]) -> str:
+    """Items into a list that is missing, null or empty; only at the top of the document."""
+    flow = isinstance(root, yaml.MappingNode) and root.flow_style and root.value
+    if len(edits[0].place) != 1 or flow or any(each.index is not None for each in edits):
         raise _CannotSpliceError
-    block = f"{edit.place[0]}:\n{_block([edit.item], 0)}"
+    block = f"{edits[0].place[0]}:\n{_block([each.item for each in edits], 0)}"
     if key is None:
         return "".join([*lines, block])
     line = key.start_mark.line
@@ -185,7 +202,9 @@ def _nothing(node: Any) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.start_mark.index == node.end_mark.index
 
 
-def _block(data: Any, indent: int) -> str:
+def _block(data: list[Any], indent: int) -> str:
+    if not data:
+        return ""
     text = to_yaml(data)
     pad = " " * indent
     return "".join(pad + line if line.strip() else line for line in text.splitlines(keepends=True))

@@ -35,7 +35,14 @@ def reasons() -> Iterator[tuple[str, str]]:
 
 def test_every_reason_is_explained() -> None:
     found = dict(reasons())
-    assert {"no_answer", "certificate_untrusted", "root_not_found", "subscription_silent", "adapter_failed", "unreachable"} <= found.keys()
+    assert {
+        "no_answer",
+        "certificate_untrusted",
+        "root_not_found",
+        "subscription_silent",
+        "adapter_failed",
+        "unreachable",
+    } <= found.keys()
     missing = sorted(
         f"{reason} ({file})"
         for reason, file in found.items()

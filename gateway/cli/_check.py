@@ -140,7 +140,9 @@ async def _check_device(adapter: Adapter, device: PlannedDevice) -> dict[str, An
     }
     if len(bad) == len(device.signals) and bad:
         meaning = info(next(iter(bad.values())))
-        return _row(what, "failed", f"{adapter.endpoint(device.id)}: {meaning.name}", say(meaning.fix_zh, meaning.fix_en))
+        return _row(
+            what, "failed", f"{adapter.endpoint(device.id)}: {meaning.name}", say(meaning.fix_zh, meaning.fix_en)
+        )
     if bad:
         listed = ", ".join(f"{name} ({info(status).name})" for name, status in list(bad.items())[:3])
         meaning = info(next(iter(bad.values())))

@@ -36,7 +36,7 @@ _INTRODUCTION = """\
 
 One YAML file configures the gateway: `guantong run --config guantong.yaml`, or the environment variable `{config}`. `guantong init`
 writes a commented one to start from, `guantong check` says what is wrong in it and how to mend it. Every key has a default except those
-marked **required**.
+marked **required**. [中文](zh/configuration.md)
 
 The dialect is YAML 1.2: only `true` and `false` are truth values; `on`, `yes` and `12:30` are texts. A key that is unknown or written
 twice is an error. Relative paths start at the directory of the file. Durations are written as `500ms`, `1s`, `10min`, `2h`, `30d`, or as a number of

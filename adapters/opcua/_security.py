@@ -17,6 +17,7 @@ from asyncua.crypto import security_policies, uacrypto
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adapters.contract import AuthError, ConfigError
 from adapters.opcua import _discovery, _trust
@@ -125,7 +126,7 @@ def _own(settings: LinkSettings, identity: Identity, now: dt.datetime) -> tuple[
     security = settings.security
     if security.certificate is not None:
         password = security.key_password.get_secret_value() if security.key_password else None
-        return _file(settings, "certificate"), _key(settings, "key", password)
+        return _pair(settings, "certificate", "key", password)
     if identity.pki is None:
         raise _no_pki(settings, "certificate and key")
     own = identity.pki.own(now)
@@ -159,15 +160,26 @@ def _key(settings: LinkSettings, name: str, password: str | None) -> Any:
         serialization.load_pem_private_key if data.lstrip().startswith(b"-----") else serialization.load_der_private_key
     )
     try:
-        return load(data, password.encode() if password else None)
+        key = load(data, password.encode() if password else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise invalid(settings, f"{name}: {path}: {error}") from error
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise invalid(settings, f"{name}: {path}: it is no RSA key")
+    return key
 
 
 def user_files(settings: LinkSettings) -> tuple[x509.Certificate, Any]:
     """The user's certificate and key. Raises ConfigError."""
     password = settings.user_key_password.get_secret_value() if settings.user_key_password else None
-    return _file(settings, "user_certificate"), _key(settings, "user_key", password)
+    return _pair(settings, "user_certificate", "user_key", password)
+
+
+def _pair(settings: LinkSettings, certificate: str, key: str, password: str | None) -> tuple[x509.Certificate, Any]:
+    """A certificate and the key that belongs to it."""
+    found, private = _file(settings, certificate), _key(settings, key, password)
+    if private.public_key() != found.public_key():
+        raise invalid(settings, f"{key}: it is not the key of {certificate}")
+    return found, private
 
 
 def invalid(settings: LinkSettings, what: str) -> ConfigError:

@@ -15,8 +15,9 @@ import pytest
 from asyncua import ua
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from adapters.contract import AdapterError, AuthError, LinkSpec
+from adapters.contract import AdapterError, AuthError, ConfigError, LinkSpec
 from adapters.opcua import OpcUaAdapter, _discovery
 from adapters.opcua import certificates as x
 from adapters.opcua._trust import Shown, faults, trust
@@ -556,6 +557,28 @@ async def test_a_way_of_signing_in_that_the_server_lacks(server: Protected, file
     error = await refusal(spec(server.endpoint, pki, security="none"))
     assert error.reason == "identity_unsupported"
     assert "UserName" in error.fix_en
+    assert server.sessions() == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("other", "is not the key of"), ("elliptic", "no RSA key"), ("text", "key:")]
+)
+async def test_files_that_do_not_go_together(
+    server: Protected, files: tuple[Path, Path], pki: Pki, tmp_path: Path, kind: str, told: str
+) -> None:
+    ours = application_certificate(tmp_path, "ours", "urn:ours")
+    key = tmp_path / "key.pem"
+    if kind == "other":
+        key.write_bytes(application_certificate(tmp_path, "other", "urn:other")[1].read_bytes())
+    elif kind == "elliptic":
+        made = ec.generate_private_key(ec.SECP256R1())
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.write_bytes(made.private_bytes(*form))
+    else:
+        key.write_text("nothing")
+    error = await refusal(spec(server.endpoint, pki, security={"policy": "auto", "certificate": ours[0], "key": key}))
+    assert (type(error), error.reason) == (ConfigError, "certificate_invalid")
+    assert told in str(error)
     assert server.sessions() == 0
 
 

@@ -6,14 +6,16 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from adapters.contract import DeviceSpec, LinkSpec, Point, SystemClock, TransientError
 from adapters.modbus import ModbusAdapter, ModbusDeviceSettings, ModbusLinkSettings
-from adapters.modbus.probe import Outcome, Prober, SerialPlace
 from schemas.bilingual import Bilingual
 from schemas.profile import REGISTERS, ModbusAddress, ModbusRules
 from schemas.status import BAD_DECODING_ERROR, BAD_NO_COMMUNICATION, modbus_exception
+
+if TYPE_CHECKING:
+    from adapters.modbus.probe import Prober, SerialPlace
 
 _CODES: Final = {
     "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
@@ -133,6 +135,8 @@ async def read_serial(place: SerialPlace, unit: int, address: ModbusAddress, *, 
 
     It first listens for a moment, and asks nothing where another master speaks. Raises AdapterError (`foreign_master`, `no_answer`).
     """
+    from adapters.modbus.probe import Prober  # needs a POSIX terminal, which the rest of this module does not
+
     async with Prober(place, timeout=timeout) as prober:
         await prober.listen(LISTEN)
         longest, status = await _registers(prober, unit, address)
@@ -141,6 +145,8 @@ async def read_serial(place: SerialPlace, unit: int, address: ModbusAddress, *, 
 
 async def _registers(prober: Prober, unit: int, address: ModbusAddress) -> tuple[bytes, int]:
     """The bytes from `address` on, more than it needs where the device has them, and a status."""
+    from adapters.modbus.probe import Outcome
+
     function = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}[address.table]
     wanted = address.registers
     for count in dict.fromkeys((longest_read(address), wanted)):
@@ -148,12 +154,11 @@ async def _registers(prober: Prober, unit: int, address: ModbusAddress) -> tuple
         if answer.outcome is Outcome.DATA:
             return answer.data, 0
         if answer.outcome is not Outcome.EXCEPTION:
-            raise _silent(unit, answer.outcome)
+            raise _silent(unit, garbled=answer.outcome is Outcome.GARBLED)
     return b"", modbus_exception(answer.code).status
 
 
-def _silent(unit: int, outcome: Outcome) -> TransientError:
-    garbled = outcome is Outcome.GARBLED
+def _silent(unit: int, *, garbled: bool) -> TransientError:
     return TransientError(
         Bilingual(
             f"unit {unit}: bytes came that are no answer" if garbled else f"unit {unit} does not answer",

@@ -68,10 +68,16 @@ def test_from_an_address_to_stored_values(install: InstallationFactory, counting
         assert list((gateway.data / FOLDER).iterdir()) == []
         add_and_remove(client, gateway, server, typed)
         fails_alone(client, gateway, server, typed)
-        guarded(client, gateway)
+        engineer = guarded(client, gateway)
+        # an orderly end takes the child and its session along, within the collector's time
+        last = still.reads
+        eventually(lambda: last in values(gateway, "still-device", "count"), 20, what="all of it is stored")
+        said(client.post("/setup/browse", json={"link": typed}, headers=engineer))
+        (child,) = looking(gateway)
+        assert gateway.processes["collect"].stop() == 0
+        eventually(lambda: not child.is_running(), 5, what="the child has ended")
+        eventually(lambda: server.sessions() == 0, 5, what="its session has ended")
     assert still.server.connections == 1
-    last = still.reads
-    eventually(lambda: last in values(gateway, "still-device", "count"), 20, what="all of it is stored")
     stored = values(gateway, "still-device", "count")
     missing = set(range(stored[0], stored[-1])) - set(stored)
     assert len(missing) <= TEST_READS  # a test-read of the counting register took these numbers, one each
@@ -226,7 +232,8 @@ def fails_alone(client: httpx.Client, gateway: Installation, server: SmallServer
     assert server.sessions() <= 1
 
 
-def guarded(client: httpx.Client, gateway: Installation) -> None:
+def guarded(client: httpx.Client, gateway: Installation) -> dict[str, str]:
+    """Gives back the headers with which an engineer may ask."""
     # a serial port that is not there, in words
     serial = {"adapter": "modbus", "settings": {"serial": "/dev/serial/by-id/none"}}
     gone = refused(
@@ -241,3 +248,4 @@ def guarded(client: httpx.Client, gateway: Installation) -> None:
             client.post("/setup/test-read", json={"signal": "still-device/half"}, headers=given).status_code == expected
         )
         assert client.get("/setup/table", headers=given).status_code == expected
+    return {"Authorization": f"Bearer {keys['engineer']}"}

@@ -161,6 +161,15 @@ def test_a_box_whose_clock_stands_in_1970_makes_a_certificate_that_is_valid_toda
     assert own.certificate.not_valid_after_utc.year >= 2045
 
 
+def test_a_box_that_may_not_look_at_its_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise PermissionError("netlink")
+
+    monkeypatch.setattr("adapters.opcua.certificates.psutil.net_if_addrs", refused)
+    own = Pki(tmp_path, "box").own(NOW)
+    assert len(x.host_names(own.certificate)) == 1
+
+
 def test_a_key_that_is_not_the_certificates_is_named(tmp_path: Path) -> None:
     pki = Pki(tmp_path / "a", "box")
     own = pki.own(NOW)

@@ -33,6 +33,7 @@ from adapters.contract import (
     LinkSpec,
     Lost,
     PointTrouble,
+    Recovered,
     Samples,
     TransientError,
     WritesDisabledError,
@@ -162,7 +163,7 @@ def check_item(item: Item) -> None:
         assert item.cause in set(Cause), f"{item.cause!r} is not a cause of schemas.wire.Cause"
         assert item.start <= item.end
     else:
-        assert isinstance(item, DeviceEvent | DeviceState | PointTrouble | DeadbandHeld), (
+        assert isinstance(item, DeviceEvent | DeviceState | PointTrouble | DeadbandHeld | Recovered), (
             f"{type(item).__name__} is no item"
         )
 

@@ -165,6 +165,7 @@ class Link:
         for subscription in subscriptions:
             subscription.clock = self._server_clock
             subscription.on_gone, subscription.on_back = self._gone, self._back
+        await self._definitions.prepare([item.node for item in self._items.values() if item.structured])
         self._report([item for item in self._items.values() if not item.alive])
         for item in self._items.values():
             if item.alive and item.reported:
@@ -284,7 +285,7 @@ class Link:
     async def _refilter(self, subscription: Subscription, items: list[Item], held: bool) -> bool:
         old = {item.point.id: (item.item_id, item.node) for item in items}
         self._hold(items, held)
-        await _monitoring.create_items(self.session, subscription, items)
+        await _monitoring.create_items(self.session, subscription, items, initial=False)
         replaced = [old[item.point.id][0] for item in items if item.item_id != old[item.point.id][0]]
         await _monitoring.delete_items(self.session, subscription, [each for each in replaced if each is not None])
         left = [item for item in items if item.item_id == old[item.point.id][0]]

@@ -102,8 +102,13 @@ async def gone_on(
     Losses of the outage are told only as far as the server's history does not fill them. At last the present values are read and
     handed on as those of a history, which change nothing where they are known: whatever a server lost without a word is put right.
     """
-    before = {subscription: subscription.complete_to for subscription in group.subscriptions}
-    while any(s.repairing or s.complete_to == before.get(s) for s in group.subscriptions):  # noqa: ASYNC110  silence is watched
+    before, began = {s: s.complete_to for s in group.subscriptions}, clock.monotonic()
+
+    def waiting(s: Subscription) -> bool:
+        unknown = server_clock.offset is None and s.heard > began  # a server that does not tell its time
+        return s.repairing or (s.complete_to == before.get(s) and not unknown)
+
+    while any(waiting(s) for s in group.subscriptions):  # noqa: ASYNC110  silence is watched
         await asyncio.sleep(_LOOK)
     holes = list(group.holes or ())  # kept until they are told: the link may break once more before
     end = group.completed() or clock.now()

@@ -158,15 +158,19 @@ def _item_request(item: Item, publishing: float) -> Any:
     return request
 
 
-async def create_items(session: Session, subscription: Subscription, items: Sequence[Item]) -> list[Item]:
+async def create_items(
+    session: Session, subscription: Subscription, items: Sequence[Item], *, initial: bool = True
+) -> list[Item]:
     """Creates the items, whose nodes are resolved; those that the server refuses get an `Unresolved` as node.
 
-    Gives back those for which this subscription has no room left.
+    Gives back those for which this subscription has no room left. `initial`: their first values may be old ones, and are
+    flagged so; not for items that take the place of others.
     """
 
     async def call(piece: Sequence[Item]) -> list[Any]:
         for item in piece:  # before the call: its first notification may overtake the answer
-            subscription.initial.add(item.point.id)
+            if initial:
+                subscription.initial.add(item.point.id)
             subscription.points.add(item.point.id)
         request = ua.CreateMonitoredItemsRequest()
         request.Parameters.SubscriptionId = subscription.id
@@ -204,7 +208,7 @@ async def create_items(session: Session, subscription: Subscription, items: Sequ
             "%s: %d item(s) without a filter, which the server refuses, first %s",
             session.settings.endpoint, len(refused), refused[0].point.signal,
         )  # fmt: skip
-        surplus += await create_items(session, subscription, refused)
+        surplus += await create_items(session, subscription, refused, initial=initial)
     return surplus
 
 

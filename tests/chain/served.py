@@ -216,13 +216,18 @@ def _opcua_value(signal: Mapping[str, Any], record: Mapping[str, Any], first: bo
     return Served(record["t"], ts, value, status, outside, overflow, first=first)
 
 
+REFRESH = {"i=2787", "i=2788", "i=2789"}
+"""What brackets, or asks for, a repetition of conditions (OPC 10000-9 §5.11): no event of the machine."""
+
+
 def fired_events(subject: Subject, truth: Path) -> list[Fired]:
     """The events of a device as its truth log has them; one that was handed out twice is there twice."""
     if subject.protocol != "opcua":
         return []
     clauses = {clause["name"]: clause for clause in profile(subject.profile).get("events", ())}
     records = read_truth(truth / f"{subject.simulator}.ndjson")
-    return [_event(subject, clauses, record) for record in records if record["kind"] == "event"]
+    events = (record for record in records if record["kind"] == "event" and record["type"] not in REFRESH)
+    return [_event(subject, clauses, record) for record in events]
 
 
 def _event(subject: Subject, clauses: Mapping[str, Any], record: Mapping[str, Any]) -> Fired:

@@ -39,10 +39,12 @@ def examine(config: Config | None) -> list[Finding]:
     checks: list[Callable[[], Iterable[Finding]]] = [clock, time_service, network, memory, versions]
     if config is not None:
         from gateway.diagnosis import site
+        from gateway.diagnosis.certificates import certificates
 
         checks[2:2] = [
             lambda: site.last_times(config), lambda: site.disk(config), lambda: site.rights(config),
             lambda: site.serial_rights(config), lambda: site.ports(config), lambda: site.devices(config),
+            lambda: certificates(config),
         ]  # fmt: skip
     return [finding for check in checks for finding in _safely(check)]
 

@@ -6,20 +6,25 @@ import json
 import re
 import socket
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from adapters.opcua.certificates import read_certificate
+from adapters.opcua.pki import Pki
 from gateway.cli.app import app
 from gateway.config.load import load_config
 from gateway.config.models import Config
 from gateway.diagnosis import doctor, site
 from gateway.diagnosis.box_clock import LAST
+from gateway.diagnosis.certificates import certificates
 from gateway.diagnosis.findings import Finding, exit_code
 from gateway.diagnosis.kernel_clock import Synchronisation
 from gateway.ledger.outbox import Outbox
+from tests.servers.certificates import application_certificate
 
 YEAR_2026 = 1_780_000_000.0
 
@@ -75,6 +80,26 @@ def test_keys_that_others_may_read(tmp_path: Path) -> None:
     assert (found.state, found.fix_en) == ("fail", f"chmod 600 {keys}")
     keys.chmod(0o600)
     assert one(site.rights(config), "rights.keys").state == "ok"
+
+
+def test_certificates_whose_end_is_near(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    assert not list(certificates(config))
+    now = datetime.now(UTC)
+    pki = Pki(config.data_dir / "pki", config.gateway.id)
+    own = pki.own(now)
+    assert one(certificates(config), "certificates").state == "ok"
+    files = application_certificate(tmp_path / "made", "PLC 1", "urn:plc:1", bits=1024, end=now + timedelta(days=20))
+    pki.put("trusted", read_certificate(files[0].read_bytes()))
+    found = one(certificates(config), "certificates")
+    assert found.state == "warn"
+    assert "PLC 1" in found.zh
+    assert one(certificates(config, now + timedelta(days=21)), "certificates").state == "fail"
+    (kept,) = pki.certificates("trusted")
+    pki.remove(kept)
+    own.key.chmod(0o640)
+    found = next(iter(certificates(config)))
+    assert (found.state, found.fix_en) == ("fail", f"chmod 600 {own.key}")
 
 
 def test_a_serial_device_that_is_not_there(tmp_path: Path) -> None:

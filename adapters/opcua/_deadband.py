@@ -92,6 +92,9 @@ class DeadbandProbe:
     async def run(self) -> None:
         """Until it is known."""
         limits = self._session.limits
+        stale = [item for item in self._candidates if item.filtered and item.alive]
+        if stale:  # of a trial that was cut short
+            await self._apply(stale, False)
         for item in cycle(self._candidates):
             if not item.alive or not await self._apply([item], True):
                 await asyncio.sleep(_TURN)

@@ -165,6 +165,8 @@ class Link:
         for subscription in subscriptions:
             subscription.clock = self._server_clock
             subscription.on_gone, subscription.on_back = self._gone, self._back
+            for event in subscription.events.values():
+                self._refresh(event, subscription)
         await self._definitions.prepare([item.node for item in self._items.values() if item.structured])
         self._report([item for item in self._items.values() if not item.alive])
         for item in self._items.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from schemas.profile import EventClause, EventField
 from tests.adapters.foreign_reading import ReadingServer
 from tests.adapters.opcua_collector import Collector, device, link, node
 from tests.adapters.opcua_server import SmallServer
+from tests.servers.fault_proxy import FaultProxy
 
 ALARM = EventClause(name="alarm/level", type="i=2915", kind="alarm")
 
@@ -147,3 +149,26 @@ async def test_a_server_without_conditions_stays_fine() -> None:
             server.write("v0", 77)
             await host.until(lambda: host.last(0) == 77)
             assert host.error is None
+
+
+async def test_an_alarm_that_changes_while_the_link_is_cut_comes_once(server: ReadingServer) -> None:
+    clause = ALARM.model_copy(update={"fields": {"limit": EventField(path="LimitState/CurrentState", of="i=9341")}})
+    with FaultProxy(server.port) as proxy:
+        endpoint = server.endpoint.replace(str(server.port), str(proxy.port))
+        host = Collector(link(endpoint, device([server.node(1)], events=(clause,))))
+        await host.connect()
+        await host.until(lambda: host.rows(0) and host.adapter._link._refresher.supported)  # type: ignore[union-attr]
+        await asyncio.to_thread(server.do, value=50)
+        await asyncio.to_thread(server.do, value=85)
+        await host.until(lambda: states(host) and host.of(DeviceEvent)[-1].fields["limit"] == "High")
+        await asyncio.to_thread(proxy.cut)
+        await host.fails()
+        await host.disconnect()
+        await asyncio.to_thread(server.do, value=95)
+        async with host:
+            await host.until(lambda: states(host) and host.adapter._link._refresher.supported)  # type: ignore[union-attr]
+            await asyncio.to_thread(server.do, value=5)
+            await host.until(lambda: host.of(DeviceEvent)[-1].fields["limit"] == "LowLow")
+            told = [event.fields["limit"] for event in host.of(DeviceEvent)]
+            assert told[-2:] == ["HighHigh", "LowLow"]
+            assert "High" not in told

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.explore.evidence import Candidate
-from gateway.explore.series import ORDERS
+from gateway.explore.series import ORDERS, Order
 
 _ORDER = 0.45
 """What a change of byte order costs, in score times registers."""
@@ -37,6 +37,10 @@ _WORDS = 0.3
 """Weight of an example that is a single word, or of another order, against a wide reading."""
 _OTHER_KIND = 0.25
 """Weight of an example with a point for an integer at rest, and the other way round."""
+_ROW = 4
+"""Pairs with a zero at the same place that make a row."""
+_IN_ROW = 0.12
+"""What a pair gains, per register, in a row of such."""
 _AT_REST = 0.8
 """How far a reading that rests follows the examples."""
 
@@ -64,17 +68,57 @@ def best_cuts(ranges: Sequence[Range], starts: Sequence[int]) -> list[Cut]:
     `starts` are the wire addresses at which the ranges begin.
     """
     odd = [0.0 if start % 2 else _ODD for start in starts]
-    cuts = [_viterbi(one, [[0.0] * len(here) for here in one], _RARE, odd[area]) for area, one in enumerate(ranges)]
+    rows = [
+        [[_in_row(p, c, row) for c in here] for p, here in enumerate(one)]
+        for one, row in zip(ranges, map(_alternating, ranges), strict=True)
+    ]
+    cuts = [_viterbi(one, rows[area], _RARE, odd[area]) for area, one in enumerate(ranges)]
     for _ in range(2):
         examples = [example for area, cut in enumerate(cuts) for example in _examples(area, cut, ranges[area])]
         begin = _beginning(examples)
         cuts = [
             _viterbi(
-                one, [[_follows(area, p, c, examples) for c in here] for p, here in enumerate(one)], begin, odd[area]
+                one,
+                [
+                    [_follows(area, p, c, examples) + rows[area][p][n] for n, c in enumerate(here)]
+                    for p, here in enumerate(one)
+                ],
+                begin,
+                odd[area],
             )
             for area, one in enumerate(ranges)
         ]
     return cuts
+
+
+def _in_row(place: int, candidate: Candidate, row: dict[tuple[int, Order], float]) -> float:
+    """What a row of small pairs gives this reading, per register."""
+    fits = candidate.width == 2 and "upper_zero" in candidate.reasons
+    return row.get((place, candidate.order), 0.0) if fits else 0.0
+
+
+def _alternating(candidates: Range) -> dict[tuple[int, Order], float]:
+    """Where in the range every second register is zero and those between are not: a row of pairs that hold small numbers.
+
+    For the place and order of each such pair what the row gives it, per register.
+    """
+    zero = ["zero" in here[0].reasons for here in candidates]
+    found: dict[tuple[int, Order], float] = {}
+    orders: tuple[tuple[Order, int], ...] = (("ABCD", 0), ("CDAB", 1))
+    for order, top in orders:
+        for phase in (0, 1):
+            row: list[int] = []
+            for place in [*range(phase, len(zero) - 1, 2), len(zero)]:
+                pair = zero[place : place + 2]
+                if pair == [True, True]:
+                    continue
+                if len(pair) == 2 and pair[top] and not pair[1 - top]:
+                    row.append(place)
+                    continue
+                if len(row) >= _ROW:
+                    found |= {(at, order): _IN_ROW for at in row}
+                row = []
+    return found
 
 
 def _examples(area: int, cut: Cut, candidates: Range) -> list[_Example]:

@@ -182,7 +182,10 @@ def wide(rows: Sequence[Sequence[int]], width: int) -> list[Candidate]:
     if all(not any(row) for row in rows):
         return []
     found: list[Candidate] = []
+    small = all(word < 256 for row in rows for word in row)
     for order in ORDERS:
+        if small and order in ("BADC", "DCBA"):
+            continue  # small numbers side by side
         words = [ordered(row, order) for row in rows]
         rare = {"ABCD": 0.0, "CDAB": 0.02, "BADC": 0.05, "DCBA": 0.05}[order]
         float_ = _float("float32" if width == 2 else "float64", order, rows, rare)
@@ -257,10 +260,9 @@ def _float(type_: str, order: Order, rows: Sequence[Sequence[int]], rare: float)
     if width == 4 and not moves.constant and _rough(rows, order, 2) and _rough(rows, order, 3):
         score += 0.08  # two words of digits below a steady beginning
     elif width == 4 and not moves.constant:
-        finest = {row[-1 if order in ("ABCD", "BADC") else 0] for row in rows}
-        score -= (
-            0.2 if finest == {0} else 0.3
-        )  # the finest digits of a measured number are noise, or none where it was a float32
+        # The finest digits of a measured number are noise, or none where it was a float32.
+        lowest = {tuple(ordered(row, order)[2:]) for row in rows}
+        score -= 0.2 if all(last == 0 and not third & 0x1FFF for third, last in lowest) else 0.3
     elif width == 4:
         score -= 0.03  # what holds as float64 often holds as two float32, and these are far commoner
     return Candidate(
@@ -343,7 +345,9 @@ def _integer(
         and all((a[:-1] != b[:-1]) == (a[-1] != b[-1]) for a, b in itertools.pairwise(words))
     ):
         coupling = 1.0  # they step together
-    score, reasons = _upper_part(upper, low, moves, width, coupling, _rough(words, "ABCD", width - 1))
+    score, reasons = _upper_part(
+        upper, low, moves, width, coupling, _rough(words, "ABCD", width - 1), _carried(words, values)
+    )
     if score == 0.0:
         return None
     if negative:
@@ -360,7 +364,17 @@ def _large(first: tuple[int, ...], low: float, moves: Motion) -> float:
         return 0.42 if moves.low > -(1 << 18) else 0.3
     if moves.size >= 1e8:
         return 0.3
-    return 0.56 if max(first) <= 40 and low > 12_000 else 0.44
+    return 0.56 if max(first) <= 8 and low > 12_000 else 0.44
+
+
+def _carried(words: Sequence[Sequence[int]], values: Sequence[int]) -> bool:
+    """Whether the lowest word wraps whenever the others step, and the number goes on as if nothing were: what strangers do not do."""
+    steps = [
+        (abs(b - a), abs(after[-1] - before[-1]))
+        for (before, after), (a, b) in zip(itertools.pairwise(words), itertools.pairwise(values), strict=True)
+        if before[:-1] != after[:-1]
+    ]
+    return len(steps) >= 2 and all(whole <= 16_000 and wrap >= 40_000 for whole, wrap in steps)
 
 
 def _stepping(
@@ -391,13 +405,21 @@ def _stepping(
 
 
 def _upper_part(
-    upper: Sequence[tuple[int, ...]], low: Motion, moves: Motion, width: int, coupling: float, rough: bool
+    upper: Sequence[tuple[int, ...]],
+    low: Motion,
+    moves: Motion,
+    width: int,
+    coupling: float,
+    rough: bool,
+    carried: bool,
 ) -> tuple[float, list[str]]:
     """Score and reasons of an integer from how the registers above the lowest behave; 0 when they cannot belong to it."""
     zeros, ones = (0,) * (width - 1), (0xFFFF,) * (width - 1)
     resting = len(set(upper)) == 1
     if not resting:
         found = _stepping(upper, low, moves, width, coupling)
+        if width == 2 and found[0] < 0.9 and carried and not moves.counter:
+            return 0.9, ["smooth", "carries"]
         tops = {first[0] - 65536 if first[0] & 0x8000 else first[0] for first in upper}
         if found[0] == 0.0 and width == 2 and rough and min(tops) >= -8 and max(tops) <= 8 and not moves.counter:
             return 0.62, ["moves", "together"]  # a word that jumps belongs to something, and this is a narrow top of it
@@ -419,7 +441,13 @@ def _upper_part(
     if empty:
         if moves.counter:
             return 0.70 if width == 2 else 0.63, ["counter", "upper_zero"]
-        if width == 2 and moves.rises and not moves.falls and moves.distinct <= 4 and moves.typical <= 5:
+        if (
+            width == 2
+            and moves.rises
+            and not moves.falls
+            and moves.distinct <= 4
+            and moves.typical <= 5 <= low.low / 10
+        ):
             return 0.68, ["counter", "upper_zero"]
         if width == 4:
             return 0.5, ["moves", "upper_zero"]
@@ -429,7 +457,7 @@ def _upper_part(
     top = first[0] if width == 2 else first[0] * 65536 + first[1]
     if moves.counter and width == 4:
         return (0.3 if top > 4000 else 0.6 if top else 0.72), ["counter", "upper_rests"]
-    if width == 2 and moves.rises and not moves.falls and moves.distinct <= 4 and moves.typical <= 2:
+    if width == 2 and moves.rises and not moves.falls and moves.distinct <= 4 and moves.typical <= 2 <= low.low / 250:
         return (0.62 if top <= 400 else 0.5), ["counter", "upper_rests"]
     if moves.counter:
         # The low word of a large number lies anywhere; a number of 16 bits is mostly small.

@@ -51,6 +51,8 @@ def guess(values: Sequence[Any], candidate: Candidate) -> Guess | None:
                 fits = least <= low * scale and high * scale <= most and (high - low) * scale <= swing
             if quantity == "power_factor" and scale == 1.0 and not candidate.type.startswith("float"):
                 fits = False
+            if quantity == "temperature" and not candidate.type.startswith("float") and scale != 0.1:
+                fits = False  # whole degrees and hundredths are rare, and speeds and levels are as large
             if fits:
                 found.append(Guess(quantity, unit, scale, weight - 0.05 * rank))
     return max(found, key=lambda one: one.weight, default=None)

@@ -15,6 +15,7 @@ from simulators.modbus.server import ModbusServer
 from simulators.truth import TruthLog
 from tests.explore.devices import Device, Register, always
 from tests.explore.judging import Score, judge
+from tests.explore.fourth_unseen import FOURTH_UNSEEN
 from tests.explore.known import KNOWN
 from tests.explore.more_known import MORE_KNOWN
 from tests.explore.once_unseen import ONCE_UNSEEN
@@ -22,7 +23,7 @@ from tests.explore.second_unseen import SECOND_UNSEEN
 from tests.explore.third_unseen import THIRD_UNSEEN
 from tests.explore.unseen import UNSEEN
 
-TUNED = KNOWN | MORE_KNOWN | ONCE_UNSEEN | SECOND_UNSEEN | THIRD_UNSEEN
+TUNED = KNOWN | MORE_KNOWN | ONCE_UNSEEN | SECOND_UNSEEN | THIRD_UNSEEN | FOURTH_UNSEEN
 
 LOOKS = 90
 

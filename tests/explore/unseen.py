@@ -26,235 +26,212 @@ from tests.explore.devices import (
 )
 
 
-def generator() -> Device:
-    """A diesel generator's controller under load: engine values in words, electrical ones in pairs, powers with sign, counters behind."""
+def branch_meter() -> Device:
+    """A three-phase meter for rails: integers of 32 bits with the low word first and with sign, tenths and thousandths, frequency in a word."""
 
-    def load(t: float) -> float:
-        return 164_000 + 31_000 * math.sin(2 * math.pi * t / 77) + (22_000 if t % 41 < 17 else 0)
+    def power(t: float) -> float:
+        return 21_000 * math.sin(2 * math.pi * t / 83) + 4_000
 
     def of(share: float, noise: float) -> Process:
-        return lambda t, rng: share * load(t) + rng.gauss(0, noise)
+        return lambda t, rng: share * power(t) + rng.gauss(0, noise)
 
     return Device(
-        seed=61,
+        seed=71,
         map=[
-            Register(1024, "oil/pressure", "uint16", noisy(412, 2, 11, 60)),
-            Register(1025, "coolant", "int16", noisy(83, 0.4, 2, 300)),
-            Register(1026, "oil/temperature", "int16", noisy(91, 0.4, 2, 300)),
-            Register(1027, "fuel", "uint16", lambda t, rng: 71 - t / 400),
-            Register(1028, "alternator/charge", "uint16", noisy(277, 0.8, 2, 50)),
-            Register(1029, "battery", "uint16", noisy(274, 0.6, 1, 50)),
-            Register(1030, "engine/speed", "uint16", noisy(1_500, 2, 6, 77)),
-            Register(1031, "frequency", "uint16", noisy(500, 0.6, 2, 77)),
-            Register(1032, "voltage/l1", "uint32", noisy(2_307, 2, 7, 77)),
-            Register(1034, "voltage/l2", "uint32", noisy(2_311, 2, 7, 77)),
-            Register(1036, "voltage/l3", "uint32", noisy(2_304, 2, 7, 77)),
-            Register(1038, "voltage/l1_l2", "uint32", noisy(3_998, 3, 12, 77)),
-            Register(1040, "voltage/l2_l3", "uint32", noisy(4_003, 3, 12, 77)),
-            Register(1042, "voltage/l3_l1", "uint32", noisy(3_995, 3, 12, 77)),
-            Register(1044, "current/l1", "uint32", of(0.015, 12)),
-            Register(1046, "current/l2", "uint32", of(0.0147, 12)),
-            Register(1048, "current/l3", "uint32", of(0.0155, 12)),
-            Register(1050, "current/earth", "uint32", always(0)),
-            Register(1052, "power/l1", "int32", of(0.33, 250)),
-            Register(1054, "power/l2", "int32", of(0.32, 250)),
-            Register(1056, "power/l3", "int32", of(0.35, 250)),
-            Register(1798, "run_time", "uint32", counts(31_227_406, 1.0)),
-            Register(1800, "energy", "uint32", counts(9_120_114, 0.5)),
-            Register(1802, "starts", "uint32", always(2_118)),
-            Register(1804, "fuel/used", "uint32", counts(418_233, 0.11)),
+            Register(0, "voltage/l1", "uint32", noisy(2_314, 2, 7, 80), "CDAB"),
+            Register(2, "voltage/l2", "uint32", noisy(2_301, 2, 7, 80), "CDAB"),
+            Register(4, "voltage/l3", "uint32", noisy(2_322, 2, 7, 80), "CDAB"),
+            Register(6, "voltage/l1_l2", "uint32", noisy(3_998, 3, 12, 80), "CDAB"),
+            Register(8, "voltage/l2_l3", "uint32", noisy(4_004, 3, 12, 80), "CDAB"),
+            Register(10, "voltage/l3_l1", "uint32", noisy(4_015, 3, 12, 80), "CDAB"),
+            Register(12, "current/l1", "uint32", noisy(31_400, 120, 9_000, 83), "CDAB"),
+            Register(14, "current/l2", "uint32", noisy(28_900, 120, 8_000, 83), "CDAB"),
+            Register(16, "current/l3", "uint32", noisy(33_700, 120, 9_600, 83), "CDAB"),
+            Register(18, "power/l1", "int32", of(1.0, 90), "CDAB"),
+            Register(20, "power/l2", "int32", of(0.92, 90), "CDAB"),
+            Register(22, "power/l3", "int32", of(1.07, 90), "CDAB"),
+            Register(24, "power/total", "int32", of(3.0, 200), "CDAB"),
+            Register(26, "reactive/total", "int32", noisy(-900, 120, 7_700, 61), "CDAB"),
+            Register(28, "energy", "uint32", flows(7_311_408, 2.2, 1.8, 83), "CDAB"),
+            Register(30, "energy/reactive", "uint32", flows(1_844_017, 0.7), "CDAB"),
+            Register(32, "energy/exported", "uint32", flows(918_220, 0.5, 0.4, 83), "CDAB"),
+            Register(34, "frequency", "uint16", noisy(500, 0.6, 1, 100)),
+            Register(35, "sequence", "int16", always(-1)),
         ],
     )
 
 
-def ups() -> Device:
-    """An uninterruptible power supply: words throughout, minutes and percent, a name."""
+def conveyor_drive() -> Device:
+    """A drive at a conveyor that turns both ways: control and status words, speeds and torque with sign, a few settings, counters in pairs."""
+
+    def speed(t: float) -> float:
+        return 1_380 * math.tanh(4 * math.sin(2 * math.pi * t / 46))
+
     return Device(
-        seed=62,
+        seed=72,
         map=[
-            Register(1, "model", "string", always("Sentra 20 kVA"), length=10),
-            Register(11, "serial", "string", always("S20-2231-0094"), length=10),
-            Register(21, "state", "uint16", bits((1, 300, 1.0), (3, 44, 0.4), (7, 29, 0.3))),
-            Register(22, "alarms", "uint16", always(0)),
-            Register(23, "input/l1", "uint16", noisy(2_312, 3, 9, 80)),
-            Register(24, "input/l2", "uint16", noisy(2_298, 3, 9, 80)),
-            Register(25, "input/l3", "uint16", noisy(2_320, 3, 9, 80)),
-            Register(26, "input/frequency", "uint16", noisy(500, 0.5, 1, 90)),
-            Register(27, "bypass/l1", "uint16", noisy(2_310, 3, 9, 80)),
-            Register(28, "bypass/l2", "uint16", noisy(2_297, 3, 9, 80)),
-            Register(29, "bypass/l3", "uint16", noisy(2_318, 3, 9, 80)),
-            Register(30, "output/l1", "uint16", noisy(2_300, 1.2, 2, 60)),
-            Register(31, "output/l2", "uint16", noisy(2_301, 1.2, 2, 60)),
-            Register(32, "output/l3", "uint16", noisy(2_299, 1.2, 2, 60)),
-            Register(33, "output/current/l1", "uint16", noisy(214, 3, 30, 55)),
-            Register(34, "output/current/l2", "uint16", noisy(188, 3, 28, 47)),
-            Register(35, "output/current/l3", "uint16", noisy(231, 3, 33, 61)),
-            Register(36, "load/l1", "uint16", noisy(74, 0.9, 10, 55)),
-            Register(37, "load/l2", "uint16", noisy(65, 0.9, 10, 47)),
-            Register(38, "load/l3", "uint16", noisy(80, 0.9, 11, 61)),
-            Register(39, "battery/voltage", "uint16", noisy(4_372, 2, 6, 90)),
-            Register(40, "battery/current", "int16", noisy(3, 2, 9, 40)),
-            Register(41, "battery/charge", "uint16", always(100)),
-            Register(42, "battery/minutes", "uint16", noisy(33, 0.6, 3, 55)),
-            Register(43, "battery/temperature", "uint16", noisy(246, 0.6, 2, 400)),
-            Register(44, "transfers", "uint16", always(14)),
-            Register(45, "hours", "uint16", always(30_118)),
-            Register(46, "power/nominal", "uint16", always(200)),
+            Register(6000, "control", "uint16", turns([0x047F, 0x0C7F], 23)),
+            Register(6001, "status", "uint16", bits((0, 900, 1.0), (3, 46, 0.5), (10, 23, 0.8))),
+            Register(6002, "speed/set", "int16", lambda t, rng: round(speed(t + 1))),
+            Register(6003, "speed", "int16", lambda t, rng: speed(t) + rng.gauss(0, 3)),
+            Register(6004, "torque", "int16", lambda t, rng: 0.31 * speed(t) + rng.gauss(0, 14)),
+            Register(6005, "current", "uint16", lambda t, rng: 210 + 0.24 * abs(speed(t)) + rng.gauss(0, 4)),
+            Register(6006, "link", "uint16", noisy(5_611, 9, 60, 23)),
+            Register(6007, "voltage", "uint16", lambda t, rng: 400 + 2.4 * abs(speed(t)) + rng.gauss(0, 9)),
+            Register(6008, "heat/sink", "uint16", noisy(441, 0.7, 8, 300)),
+            Register(6009, "heat/motor", "uint16", noisy(612, 0.7, 10, 400)),
+            Register(6010, "warning", "uint16", turns([0, 0, 0, 2310], 25)),
+            Register(6011, "fault", "uint16", always(0)),
+            Register(6012, "energy", "uint32", counts(1_611_230, 0.4)),
+            Register(6014, "turns", "uint32", counts(88_204_119, 11.2)),
+            Register(6016, "time/run", "uint32", counts(19_844_271, 1.0)),
+            Register(6018, "ramp/up", "uint16", always(150)),
+            Register(6019, "ramp/down", "uint16", always(200)),
+            Register(6020, "speed/limit", "uint16", always(1_500)),
+            Register(6021, "current/limit", "uint16", always(640)),
         ],
     )
 
 
-def tank_gauge() -> Device:
-    """A radar gauge on a tank that is being filled: floats with the low word first, two masses as float64, states and a tag in words."""
-
-    def level(t: float) -> float:
-        return 6_212.4 + 3.1 * t
-
+def air_handler() -> Device:
+    """An air handling unit in winter: temperatures in tenths, fresh air and frost below zero, percent, pressures, hours in words."""
     return Device(
-        seed=63,
+        seed=73,
         map=[
-            Register(0, "status", "uint16", turns([0x0040, 0x0040, 0x0042], 27)),
-            Register(1, "quality", "uint16", noisy(187, 2, 5, 30)),
-            Register(2, "level", "float32", lambda t, rng: level(t) + rng.gauss(0, 0.7), "CDAB"),
-            Register(4, "ullage", "float32", lambda t, rng: 14_800 - level(t) + rng.gauss(0, 0.7), "CDAB"),
-            Register(6, "level/rate", "float32", noisy(11.2, 0.2, 1.1, 60), "CDAB"),
-            Register(8, "temperature/product", "float32", noisy(17.83, 0.02, 0.3, 200), "CDAB"),
-            Register(10, "temperature/vapour", "float32", noisy(21.4, 0.05, 0.9, 200), "CDAB"),
-            Register(12, "pressure", "float32", noisy(0.0214, 0.0003, 0.002, 60), "CDAB"),
-            Register(14, "volume", "float32", lambda t, rng: 0.3848 * level(t) + rng.gauss(0, 0.3), "CDAB"),
-            Register(16, "density", "float32", noisy(832.7, 0.05, 0.4, 240), "CDAB"),
-            Register(18, "amplitude", "float32", noisy(2_641.0, 14, 90, 45), "CDAB"),
-            Register(20, "tank/height", "float32", always(14_800.0), "CDAB"),
-            Register(22, "limit/high", "float32", always(13_500.0), "CDAB"),
-            Register(24, "limit/low", "float32", always(450.0), "CDAB"),
-            Register(26, "dead_zone", "float32", always(250.0), "CDAB"),
-            Register(28, "mass", "float64", lambda t, rng: 320.4181 * level(t) + rng.gauss(0, 90), "CDAB"),
-            Register(32, "mass/received", "float64", lambda t, rng: 41_882.3 + 993.17 * t + rng.gauss(0, 4), "CDAB"),
-            Register(36, "tag", "string", always("TK-104 diesel"), length=8),
-            Register(44, "uptime", "uint32", counts(44_102_918, 1.0), "CDAB"),
-            Register(46, "serial", "uint32", always(5_120_447), "CDAB"),
+            Register(400, "mode", "uint16", always(3)),
+            Register(401, "outside", "int16", noisy(-46, 0.8, 5, 300)),
+            Register(402, "after_recovery", "int16", noisy(2, 1.0, 17, 110)),
+            Register(403, "supply", "uint16", lags(196, 7, 95, 0.8)),
+            Register(404, "extract", "uint16", noisy(221, 0.6, 3, 240)),
+            Register(405, "exhaust", "int16", noisy(1, 0.9, 14, 110)),
+            Register(406, "water/return", "uint16", lags(331, 18, 95, 1.0)),
+            Register(407, "setpoint", "uint16", always(195)),
+            Register(408, "humidity", "uint16", noisy(344, 2, 12, 200)),
+            Register(409, "co2", "uint16", noisy(712, 4, 60, 130)),
+            Register(410, "pressure/supply", "uint16", gusts(246, 9, 10)),
+            Register(411, "pressure/extract", "uint16", gusts(221, 9, 10)),
+            Register(412, "fan/supply", "uint16", ramp(540, 710, 95, 3)),
+            Register(413, "fan/extract", "uint16", ramp(510, 680, 95, 3)),
+            Register(414, "recovery", "uint16", ramp(62, 94, 110, 0.6)),
+            Register(415, "valve/heating", "uint16", lags(380, 240, 95, 3)),
+            Register(416, "filter/supply", "uint16", noisy(118, 1.1, 4, 60)),
+            Register(417, "filter/extract", "uint16", noisy(96, 1.1, 4, 60)),
+            Register(418, "inputs", "uint16", bits((0, 700, 1.0), (1, 41, 0.7), (5, 26, 0.4))),
+            Register(419, "alarms", "uint16", always(0)),
+            Register(420, "hours/supply", "uint16", always(8_812)),
+            Register(421, "hours/extract", "uint16", always(8_790)),
+            Register(422, "frost/limit", "int16", always(-50)),
         ],
     )
 
 
-def oven() -> Device:
-    """Four zones of an oven by temperature controllers: the same words for each, those of the freezing zone below zero."""
-    registers = []
-    for zone, middle in enumerate((1_854, 2_106, 962, -164)):
-        at = 100 * zone
-        kind = "int16" if middle < 0 else "uint16"
-        registers += [
-            Register(at, f"{zone}/actual", kind, lags(middle, 14, 60 + 9 * zone, 1.0)),
-            Register(at + 1, f"{zone}/setpoint", kind, always(middle + 2)),
-            Register(at + 2, f"{zone}/output", "uint16", gusts(520 - 60 * zone, 90, 12)),
-            Register(at + 3, f"{zone}/deviation", "int16", lags(-2, 14, 60 + 9 * zone, 1.0)),
-            Register(at + 4, f"{zone}/state", "uint16", turns([1, 1, 3], 17 + zone)),
-            Register(at + 5, f"{zone}/alarm", "uint16", turns([0, 0, 1], 33 + zone)),
-            Register(at + 6, f"{zone}/gain", "uint16", always(120 + 10 * zone)),
-            Register(at + 7, f"{zone}/integral", "uint16", always(360)),
-            Register(at + 8, f"{zone}/derivative", "uint16", always(60)),
-            Register(at + 9, f"{zone}/heater/current", "uint16", noisy(184 + 12 * zone, 2, 16, 40)),
-        ]
-    return Device(seed=64, map=registers)
+def coriolis() -> Device:
+    """A Coriolis meter: floats of the usual order, totals as float64, counters of 32 bits, a tag, settings at rest."""
 
+    def flow(t: float) -> float:
+        return 3.412 + 0.9 * math.sin(2 * math.pi * t / 64)
 
-def feeder_panel() -> Device:
-    """A panel of three feeders, each a block of floats of the usual order and an energy of 32 bits, then what concerns all."""
-    registers = []
-    for feeder, (amps, turn) in enumerate(((118.0, 70), (43.5, 52), (260.0, 96))):
-        at = 3_000 + 20 * feeder
-
-        def load(t: float, amps: float = amps, turn: float = turn) -> float:
-            return amps * (1 + 0.2 * math.sin(2 * math.pi * t / turn))
-
-        def of(share: float, noise: float, load: Callable[[float], float] = load) -> Process:
-            return lambda t, rng: share * load(t) + rng.gauss(0, noise)
-
-        registers += [
-            Register(at, f"{feeder}/current/l1", "float32", of(1.0, 0.4)),
-            Register(at + 2, f"{feeder}/current/l2", "float32", of(0.97, 0.4)),
-            Register(at + 4, f"{feeder}/current/l3", "float32", of(1.04, 0.4)),
-            Register(at + 6, f"{feeder}/power", "float32", of(0.641, 0.3)),
-            Register(at + 8, f"{feeder}/reactive", "float32", of(0.214, 0.2)),
-            Register(at + 10, f"{feeder}/power_factor", "float32", noisy(0.944, 0.002, 0.02, turn)),
-            Register(at + 12, f"{feeder}/thd", "float32", noisy(4.31, 0.04, 0.5, 61)),
+    return Device(
+        seed=74,
+        map=[
+            Register(2000, "tag", "string", always("FT-301 syrup"), length=8),
+            Register(2008, "mass_flow", "float32", lambda t, rng: flow(t) + rng.gauss(0, 0.012)),
+            Register(2010, "volume_flow", "float32", lambda t, rng: flow(t) / 1.318 + rng.gauss(0, 0.01)),
+            Register(2012, "density", "float32", noisy(1_318.4, 0.06, 0.8, 180)),
+            Register(2014, "temperature", "float32", noisy(41.27, 0.01, 0.5, 200)),
+            Register(2016, "brix", "float32", noisy(64.91, 0.02, 0.3, 180)),
+            Register(2018, "frequency", "float32", noisy(182.33, 0.003, 0.06, 180)),
+            Register(2020, "drive/gain", "float32", noisy(7.81, 0.04, 0.6, 44)),
+            Register(2022, "viscosity", "float32", noisy(188.2, 0.9, 9, 120)),
             Register(
-                at + 14, f"{feeder}/energy", "uint32", flows(7_004_118 + 911_402 * feeder, amps / 6, amps / 40, turn)
+                2024, "mass/total", "float64", lambda t, rng: 918_402.771 + 3.412 * t + 9.2 * (1 - math.cos(t / 10.2))
             ),
-            Register(at + 16, f"{feeder}/demand", "float32", always(round(amps * 0.65, 1))),
-            Register(at + 18, f"{feeder}/trips", "uint16", always(feeder + 1)),
-            Register(at + 19, f"{feeder}/breaker", "uint16", turns([1, 1, 1, 3], 24 + feeder)),
-        ]
-    return Device(
-        seed=65,
-        map=[
-            *registers,
-            Register(3_060, "voltage/l1", "float32", noisy(231.7, 0.12, 0.6, 80)),
-            Register(3_062, "voltage/l2", "float32", noisy(230.9, 0.12, 0.6, 80)),
-            Register(3_064, "voltage/l3", "float32", noisy(232.4, 0.12, 0.6, 80)),
-            Register(3_066, "frequency", "float32", noisy(49.99, 0.004, 0.02, 200)),
-            Register(3_068, "panel/temperature", "float32", noisy(31.6, 0.03, 0.4, 300)),
-            Register(3_070, "inputs", "uint16", bits((0, 60, 0.9), (3, 22, 0.4), (6, 37, 0.2))),
-            Register(3_071, "version", "uint16", always(312)),
+            Register(
+                2028, "volume/total", "float64", lambda t, rng: 696_814.12 + 2.589 * t + 7.0 * (1 - math.cos(t / 10.2))
+            ),
+            Register(2032, "batch", "float32", lambda t, rng: 211.4 + 3.412 * t + 9.2 * (1 - math.cos(t / 10.2))),
+            Register(2034, "pulses", "uint32", flows(91_840_277, 341.2, 90.0, 64)),
+            Register(2036, "uptime", "uint32", counts(8_271_993, 1.0)),
+            Register(2038, "status", "uint16", turns([0x0020, 0x0020, 0x0024], 29)),
+            Register(2039, "unit", "uint16", always(73)),
+            Register(2040, "cut_off", "float32", always(0.02)),
+            Register(2042, "damping", "float32", always(0.8)),
+            Register(2044, "k_factor", "float32", always(100.0)),
         ],
     )
 
 
-def water_works() -> Device:
-    """A water works' block in a large PLC: floats and integers of 32 bits of the usual order, packed bits, a name, pumps one after the other."""
+def mast() -> Device:
+    """A meteorological mast: floats with the low word first, two heights, a counter of lightning, battery and a clock in words."""
 
-    def turned(start: int, rate: float) -> Process:
-        return counts(start, rate)
-
-    pumps = []
-    for pump, (speed, amps, hours) in enumerate(((1_462, 61.8, 41_227_004), (1_188, 44.1, 38_802_117))):
-        at = 40 + 12 * pump
-        pumps += [
-            Register(at, f"pump/{pump}/word", "uint16", bits((0, 800, 1.0), (2, 31, 0.4), (8, 47, 0.6))),
-            Register(at + 1, f"pump/{pump}/speed", "uint16", noisy(speed, 2, 40, 66)),
-            Register(at + 2, f"pump/{pump}/current", "float32", noisy(amps, 0.3, 4, 66)),
-            Register(at + 4, f"pump/{pump}/seconds", "uint32", turned(hours, 1.0)),
-            Register(at + 6, f"pump/{pump}/volume", "uint32", turned(88_117_400 + 71_000 * pump, 23.0 - 4 * pump)),
-            Register(at + 8, f"pump/{pump}/vibration", "float32", gusts(2.4 + pump, 0.4, 7)),
-            Register(at + 10, f"pump/{pump}/bearing", "float32", noisy(58.2 - pump, 0.05, 0.9, 300)),
-        ]
-
-    def position(t: float, rng: random.Random) -> float:
-        return 26_000 * math.sin(2 * math.pi * t / 84) + rng.gauss(0, 40) - 3_000
+    def wind(height: float) -> Process:
+        return gusts(6.1 * height, 1.4 * height, 7)
 
     return Device(
-        seed=66,
+        seed=75,
         map=[
-            Register(0, "plant", "string", always("Brunnen Nord"), length=8),
-            Register(8, "inlet/flow", "float32", noisy(182.4, 0.9, 12, 70)),
-            Register(10, "outlet/flow", "float32", noisy(167.1, 0.9, 15, 55)),
-            Register(12, "basin/level", "float32", ramp(2.31, 3.84, 150, 0.004)),
-            Register(14, "chlorine", "float32", noisy(0.284, 0.002, 0.03, 90)),
-            Register(16, "ph", "float32", noisy(7.41, 0.004, 0.06, 130)),
-            Register(18, "turbidity", "float32", gusts(0.19, 0.02, 9)),
-            Register(20, "temperature", "float32", noisy(11.62, 0.01, 0.15, 300)),
-            Register(22, "valve/position", "int32", position),
-            Register(24, "inlet/total", "uint32", flows(402_118_337, 50.7, 3.0, 70)),
-            Register(26, "outlet/total", "uint32", flows(398_660_912, 46.4, 4.0, 55)),
-            Register(28, "chlorine/setpoint", "float32", always(0.3)),
-            Register(30, "level/setpoint", "float32", always(3.2)),
-            Register(32, "bits/1", "uint16", bits((0, 26, 0.5), (4, 61, 0.4), (13, 38, 0.3))),
-            Register(33, "bits/2", "uint16", always(0)),
-            Register(34, "step", "uint16", turns([10, 20, 30, 40], 14)),
-            Register(35, "recipe", "uint16", always(4)),
-            Register(36, "filter/left", "float32", lambda t, rng: 211.0 - t / 60),
-            Register(38, "life", "uint16", lambda t, rng: int(t) % 256),
-            Register(39, "batch", "uint16", counts(2_207, 0.03)),
-            *pumps,
+            Register(100, "wind/40m", "float32", wind(1.0), "CDAB"),
+            Register(102, "wind/40m/greatest", "float32", turns([9.4, 10.1, 11.7], 30), "CDAB"),
+            Register(104, "direction/40m", "float32", gusts(243.0, 12.0, 9), "CDAB"),
+            Register(106, "wind/80m", "float32", wind(1.18), "CDAB"),
+            Register(108, "wind/80m/greatest", "float32", turns([11.2, 12.6, 13.1], 30), "CDAB"),
+            Register(110, "direction/80m", "float32", gusts(247.0, 10.0, 9), "CDAB"),
+            Register(112, "temperature", "float32", noisy(-3.41, 0.02, 0.6, 240), "CDAB"),
+            Register(114, "humidity", "float32", noisy(78.3, 0.1, 2.2, 240), "CDAB"),
+            Register(116, "pressure", "float32", noisy(968.42, 0.02, 0.1, 300), "CDAB"),
+            Register(118, "radiation", "float32", noisy(214.0, 2.0, 60, 170), "CDAB"),
+            Register(120, "rain", "float32", lambda t, rng: 412.6 + 0.2 * int(t / 17), "CDAB"),
+            Register(122, "lightning", "uint16", counts(27, 0.03)),
+            Register(123, "battery", "uint16", noisy(1_297, 1.0, 4, 90)),
+            Register(124, "year", "uint16", always(2_026)),
+            Register(125, "month", "uint16", always(2)),
+            Register(126, "day", "uint16", always(11)),
+            Register(127, "hour", "uint16", always(16)),
+            Register(128, "minute", "uint16", lambda t, rng: 7 + int(t / 60)),
+            Register(129, "second", "uint16", lambda t, rng: int(t) % 60),
+            Register(130, "records", "uint32", counts(2_118_402, 1.0), "CDAB"),
+        ],
+    )
+
+
+def labeller() -> Device:
+    """A labelling machine's block: packed bits, words, pairs with the low word first, names with the bytes of each register exchanged."""
+
+    def angle(t: float, rng: random.Random) -> float:
+        return 90_000 * math.sin(2 * math.pi * t / 37) + rng.gauss(0, 90)
+
+    return Device(
+        seed=76,
+        map=[
+            Register(300, "word/1", "uint16", bits((0, 600, 1.0), (2, 19, 0.5), (6, 37, 0.5), (9, 52, 0.2))),
+            Register(301, "word/2", "uint16", bits((1, 24, 0.4), (5, 43, 0.6))),
+            Register(302, "fault", "uint16", turns([0, 0, 31], 28)),
+            Register(303, "speed", "uint16", noisy(412, 2, 30, 50)),
+            Register(304, "speed/set", "uint16", always(420)),
+            Register(305, "tension", "uint16", gusts(188, 9, 6)),
+            Register(306, "labels/good", "uint32", counts(4_390_902, 6.9), "CDAB"),
+            Register(308, "labels/bad", "uint32", counts(71_310, 0.08), "CDAB"),
+            Register(310, "web/used", "uint32", counts(902_114_700, 522.0), "CDAB"),
+            Register(312, "head/angle", "int32", angle, "CDAB"),
+            Register(314, "glue/temperature", "float32", noisy(162.4, 0.15, 1.8, 90), "CDAB"),
+            Register(316, "glue/pressure", "float32", noisy(4.12, 0.02, 0.3, 25), "CDAB"),
+            Register(318, "glue/level", "float32", lambda t, rng: 71.3 - t / 90, "CDAB"),
+            Register(320, "camera/score", "float32", noisy(97.1, 0.3, 0.9, 30), "CDAB"),
+            Register(322, "glue/setpoint", "float32", always(162.0), "CDAB"),
+            Register(324, "product", "string", always("Olive oil 0.75 extra"), "BADC", length=16),
+            Register(340, "lot", "string", always("L26-0418"), "BADC", length=8),
+            Register(348, "roll/left", "uint16", lambda t, rng: 6_120 - int(0.5 * t)),
+            Register(349, "shift", "uint16", always(2)),
+            Register(350, "run_time", "uint32", counts(14_008_276, 1.0), "CDAB"),
         ],
     )
 
 
 UNSEEN: dict[str, Callable[[], Device]] = {
-    "generator": generator,
-    "uninterruptible supply": ups,
-    "tank gauge": tank_gauge,
-    "oven": oven,
-    "feeder panel": feeder_panel,
-    "water works": water_works,
+    "branch meter": branch_meter,
+    "conveyor drive": conveyor_drive,
+    "air handling unit": air_handler,
+    "Coriolis meter": coriolis,
+    "meteorological mast": mast,
+    "labelling machine": labeller,
 }

@@ -321,3 +321,9 @@ def test_bad_service_result_is_an_error() -> None:
     answer.ResponseHeader.ServiceResult = ua.StatusCode(ua.StatusCodes.BadNoSubscription)
     with pytest.raises(ua.UaStatusCodeError):
         decode_publish_response(bytes(struct_to_binary(answer)))
+
+
+def test_diagnostics_are_skipped() -> None:
+    info = ua.DiagnosticInfo(SymbolicId=1, AdditionalInfo="why", InnerStatusCode=ua.StatusCode(codes.BAD_TIMEOUT))
+    data = response(ua.DataValue(ua.Variant(info, T.DiagnosticInfo)), ua.DataValue(ua.Variant(5, T.Byte)))
+    assert decode_publish_response(data).message.changes[0].values == [None, 5]

@@ -5,17 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asyncua import ua
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.contract import Samples
+from adapters.opcua._acknowledgements import Acknowledgements
+from adapters.opcua._decode import decode_publish_response
+from adapters.opcua._events import EventItem, to_event
+from adapters.opcua._outlet import Outlet
+from adapters.opcua._server_clock import ServerClock
 from adapters.opcua._strings import settle, text
+from adapters.opcua._subscription import Group, Subscription
 from gateway.collect._signal_rules import SignalRules
 from gateway.config.plan import PlannedSignal
 from schemas import status as codes
 from schemas.model import Signal
-from schemas.profile import OpcUaAddress, OpcUaRules
+from schemas.profile import EventClause, EventField, OpcUaAddress, OpcUaRules
 from schemas.wire import Flag
+from tests.adapters.opcua_collector import device
+from tests.adapters.test_opcua_decode import response
 
 U = codes.UNCERTAIN
 
@@ -86,3 +95,29 @@ def test_encodings_are_checked() -> None:
     for wrong in ("klingon", "base64", "utf-16-nothing"):
         with pytest.raises(ValueError, match="not a text encoding"):
             OpcUaRules(encoding=wrong)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "value", "status"), [("gbk", "停机", None), ("utf-8", "停机".encode("gbk"), [0, U])]
+)
+async def test_on_its_way_to_the_host(encoding: str, value: Any, status: list[int] | None) -> None:
+    """A notification as it comes from the wire, in whose middle a text is GBK."""
+    data = response(
+        ua.DataValue(ua.Variant(1, ua.VariantType.Byte)), ua.DataValue(ua.Variant("XXXX", ua.VariantType.String))
+    )
+    message = decode_publish_response(data.replace(b"XXXX", "停机".encode("gbk"))).message
+    outlet = Outlet(100, Acknowledgements(), lambda _: None)
+    group = Group("press", "fast", 1.0, encoding=encoding)
+    Subscription(8, group, 1.0, 1.0, ServerClock(), outlet, heard=0.0, points={0, 1}).deliver(message, False, 70)
+    samples = await outlet.get()
+    assert isinstance(samples, Samples)
+    assert (list(samples.values), samples.status) == ([1, value], status)
+
+
+def test_an_event_in_gbk() -> None:
+    item = EventItem(
+        device(encoding="gbk"), EventClause(name="x", type="i=2041", fields={"part": EventField(path="P")}), 0
+    )
+    raw = arrived("料筒超温".encode("gbk"))
+    event = to_event(item, [b"\1", "i=2041", None, None, 5, 6, raw, 300, raw], 7)
+    assert (event.message, event.fields) == ("料筒超温", {"part": "料筒超温"})

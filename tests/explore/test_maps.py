@@ -14,8 +14,8 @@ from gateway.explore.watch import Seen, Span, watch
 from simulators.modbus.server import ModbusServer
 from simulators.truth import TruthLog
 from tests.explore.devices import Device, Register, always
-from tests.explore.judging import Score, judge
 from tests.explore.fourth_unseen import FOURTH_UNSEEN
+from tests.explore.judging import Score, judge
 from tests.explore.known import KNOWN
 from tests.explore.more_known import MORE_KNOWN
 from tests.explore.once_unseen import ONCE_UNSEEN

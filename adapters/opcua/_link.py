@@ -189,10 +189,11 @@ class Link:
             self._publisher.add(subscription)
         return True
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -646,8 +647,11 @@ class Link:
 
     async def _watch_silence(self) -> None:
         """A subscription of which nothing is heard for three publishing intervals (or the keep-alive that the server granted, where that
-        is longer) and the time-out is dead, whatever the session says."""
+        is longer) and the time-out is dead, whatever the session says. Before the time-out the server is asked for its state: if it does
+        not answer either, it is the link that is dead, and the subscription may outlive it."""
         last = self._clock.monotonic()
+        question: asyncio.Task[None] | None = None
+        question_at = 0.0
         while True:
             subscriptions = list(self._publisher.subscriptions.values())
             tick = min([1.0, *(max(0.05, s.keep_alive / 2) for s in subscriptions)])
@@ -658,8 +662,12 @@ class Link:
             for subscription in subscriptions:
                 subscription.heard += asleep  # the gateway itself stood still: that is no silence of the server
                 silent = now - subscription.heard
-                longest = max(3 * subscription.publishing, subscription.keep_alive) + self._settings.timeout
-                if silent > longest and not subscription.repairing:
+                longest = max(3 * subscription.publishing, subscription.keep_alive)
+                if silent > longest and (question is None or (question.done() and question_at < subscription.heard)):
+                    question, question_at = self._spawn(self._beat()), now
+                if silent > longest + self._settings.timeout and not subscription.repairing:
+                    if question is not None and not question.done():
+                        continue  # its time-out comes next
                     what = Bilingual(
                         f"nothing heard of subscription {subscription.id} for {silent:.1f} s",
                         f"订阅 {subscription.id} 已有 {silent:.1f} 秒没有消息",

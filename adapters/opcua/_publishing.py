@@ -48,7 +48,7 @@ class Publisher:
         session: Session,
         acks: Acknowledgements,
         clock: Clock,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
         on_closed: Callable[[Subscription, int], None],
         count: Callable[[str, int], None],
     ) -> None:

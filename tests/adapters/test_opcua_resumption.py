@@ -123,6 +123,31 @@ async def test_a_notification_that_was_on_the_wire_is_published_again(server: Sm
         assert server.calls["republish"] >= 1
 
 
+async def test_a_pulled_cable_loses_nothing(server: SmallServer) -> None:
+    """Silence is noticed first; it is the link's and not the subscription's, which goes on."""
+    with FaultProxy(server.port) as proxy:
+        writer = Writer(server)
+        async with Host(via(proxy), device(ALL), timeout=0.4) as host:
+            await host.until(lambda: host.complete_to() > 0)
+            before = set(server.subscriptions)
+            await asyncio.to_thread(proxy.half_open)
+            await asyncio.to_thread(writer.write)
+            await host.until(lambda: not host.is_up())
+            await asyncio.to_thread(writer.write)
+            await asyncio.to_thread(proxy.restore)
+            await host.until(lambda: host.last() == server.value)
+            await complete(host, writer)
+            assert set(server.subscriptions) == before
+        assert host.compare(writer.served) == 0
+        assert host.gaps() == []
+
+
+async def complete(host: Host, writer: Writer) -> None:
+    """Everything that was written is told to be there."""
+    end = max(rows[-1][0] for rows in writer.served.values())
+    await host.until(lambda: host.complete_to() >= end)
+
+
 async def test_an_acknowledgement_of_before_the_cut_counts_after_it(server: SmallServer) -> None:
     with FaultProxy(server.port) as proxy:
         async with Collector(link(via(proxy), points_of(ALL)), ack=False) as host:

@@ -86,7 +86,8 @@ class Looking:
             return Seen(failure=told.failure_of(error))
         except Exception as error:  # a third party's adapter may raise anything, and must not end the collector's role
             log.exception("a look failed")
-            return Seen(failure=Failure("failed", f"{type(error).__name__}: {error}"))
+            what = f"{type(error).__name__}: {error}"
+            return Seen(failure=Failure("failed", f"This could not be read: {what}", f"无法读取：{what}"))
 
     async def close(self) -> None:
         """Ends the child."""
@@ -292,5 +293,12 @@ def _absolute(settings: dict[str, Any], base: Path) -> dict[str, Any]:
         if isinstance(value, dict):
             made[key] = _absolute(value, base)
         else:
-            made[key] = str(base / Path(value).expanduser()) if key in _PATHS and isinstance(value, str) else value
+            made[key] = _from(base, value) if key in _PATHS and isinstance(value, str) else value
     return made
+
+
+def _from(base: Path, path: str) -> str:
+    try:
+        return str(base / Path(path).expanduser())
+    except RuntimeError:  # the home of nobody: told as a file that cannot be read
+        return path

@@ -148,6 +148,8 @@ async def test_secrets_of_a_configured_link_reach_the_child_alone(tmp_path: Path
     )
     await looking.answer(Browse(link=typed))
     assert child.questions[-1].link.settings["security"]["certificate"] == str(tmp_path / "own.der")
+    await looking.answer(Browse(link=Link("opcua", {"user_key": "~nobody-here/own.pem"})))
+    assert child.questions[-1].link.settings == {"user_key": "~nobody-here/own.pem"}
 
 
 async def test_a_serial_port_that_the_gateway_uses_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from adapters.modbus.probe import Prober, TcpPlace
 from gateway.explore.proposal import explain
 from gateway.explore.watch import Seen, Span, watch
@@ -55,10 +53,15 @@ async def named(device: Device, truth: Path) -> Score:
     return judge(device.truth(), await asyncio.to_thread(explain, found.series()))
 
 
-@pytest.mark.parametrize("name", TUNED)
-async def test_the_maps_on_which_the_rules_were_tuned(name: str, tmp_path: Path) -> None:
-    score = await named(TUNED[name](), tmp_path / "truth")
-    assert (score.right + score.unsigned) / score.total >= 0.9, score.wrong
+async def test_the_maps_on_which_the_rules_were_tuned_do_not_get_worse(tmp_path: Path) -> None:
+    """Of all their registers, strictly, and with signed numbers that never went below zero called unsigned."""
+    scores = {name: await named(create(), tmp_path / name) for name, create in TUNED.items()}
+    total = sum(score.total for score in scores.values())
+    right = sum(score.right for score in scores.values())
+    alike = sum(score.unsigned for score in scores.values())
+    wrong = {name: score.wrong for name, score in scores.items()}
+    assert right / total >= 0.93, wrong
+    assert (right + alike) / total >= 0.97, wrong
 
 
 async def test_nine_in_ten_registers_of_six_unseen_maps_are_named_rightly(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.explore.cut import Cut, best_cuts
-from gateway.explore.evidence import Candidate, single, strings, wide
+from gateway.explore.evidence import Candidate, single, wide
 from gateway.explore.quantity import Guess, guess
 from gateway.explore.series import Order, Series, number, text
+from gateway.explore.texts import strings
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ _KEPT: Final = 2
 """So many reports of a slow drift show that a deadband keeps it."""
 _SMALL: Final = 3
 """So many reports of changes within the deadband show that there is none."""
-_SILENT: Final = 3
-"""So many readings in a row far from the last report show that a drift is not reported."""
+_SILENT: Final = 5
+"""So many readings in a row far from the last report show that a drift is not reported: a report may take two periods to come."""
 _FAR: Final = 1.5
 _TURN: Final = 60.0
 """Seconds after which another item is tried, one that moves more."""
@@ -51,8 +51,8 @@ class Judge:
 
     @property
     def far(self) -> bool:
-        """Whether the last reading should have been told."""
-        return self._silent > 0
+        """Whether what was read should have been told by now."""
+        return self._silent >= _SILENT - 1
 
     def look(self, read: float, told: Sequence[float]) -> bool | None:
         """One reading, and what was told since the one before. True: the deadband keeps slow drifts; False: it does not, or there is

@@ -138,7 +138,8 @@ def _steps(body: str) -> Iterator[Step]:
 
 def differs(expected: Sequence[str], got: str) -> str:
     """The first expected line that the answer does not have, after those before it; empty when all are there. Numbers may differ."""
-    lines = iter([_plain(line) for line in got.splitlines()])
+    # what is typed at a question is not in the answer, and with it the end of the line
+    lines = iter([_plain(line) for line in got.replace("]: ", "]:\n").splitlines()])
     for line in expected:
         if line.strip() == "...":
             continue

@@ -1,8 +1,8 @@
 """Takes the steps of a transcript, in a network that ends at this machine's loopback, between machines that nobody has seen before.
 
-    unshare -n python -m tests.first_hour.walk TRANSCRIPT FOLDER LANGUAGE
+    unshare -n python -m tests.first_hour.walk TRANSCRIPT FOLDER LANGUAGE SPEED
 
-Loopback gets the machines' addresses. FOLDER takes pictures of the page after each step, what the machines served (`filler.log`, `dryer.log`), and
+Loopback gets the machines' addresses. The chiller's process runs SPEED times as fast as the clock, and is watched for that much less. FOLDER takes pictures of the page after each step, what the machines served (`filler.log`, `chiller.log`), and
 `told.json`: the seconds, keys, clicks and seconds of hands of each section, and the rows in the store.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.first_hour.transcript import Command, Part, Step, differs, read
 from tests.page.browser import Browser, browsing
-from tests.servers.foreign import compile_libmodbus_server
+from tests.servers.foreign import MACHINE_SOURCE, compile_libmodbus_server
 from tests.servers.needs import require
 from tests.servers.processes import ChildProcess, accepts
 from tests.servers.timescale import NPM
@@ -31,7 +31,7 @@ from tests.servers.waiting import eventually
 
 PAGE = "http://127.0.0.1:8000/"
 ROOT = Path(__file__).parents[2]
-FILLER, DRYER = "192.168.10.20", "192.168.10.30"
+FILLER, CHILLER = "192.168.10.20", "192.168.10.30"
 """Addresses of the two machines: OPC UA on port 4840, Modbus TCP on port 502."""
 
 
@@ -39,7 +39,7 @@ def cut_off() -> None:
     """This process's own network: loopback and the machines' addresses on it, and no way out."""
     ip = require("ip")
     subprocess.run([ip, "link", "set", "lo", "up"], check=True)
-    for address in (FILLER, DRYER):
+    for address in (FILLER, CHILLER):
         subprocess.run([ip, "address", "add", f"{address}/32", "dev", "lo"], check=True)
     routes = subprocess.run([ip, "route", "show"], check=True, capture_output=True, text=True).stdout
     assert not routes, f"the network is not cut: {routes}"
@@ -48,8 +48,8 @@ def cut_off() -> None:
 class Walk:
     """One newcomer: a terminal in an empty folder, and a browser."""
 
-    def __init__(self, folder: Path, language: str, browser: Browser) -> None:
-        self._folder, self._browser = folder, browser
+    def __init__(self, folder: Path, language: str, browser: Browser, speed: float) -> None:
+        self._folder, self._browser, self._speed = folder, browser, speed
         self._shots = 0
         self._background: list[ChildProcess] = []
         locale = "zh_CN.UTF-8" if language == "zh" else "C.UTF-8"
@@ -87,11 +87,18 @@ class Walk:
             return
         if words[:3] == ["guantong", "certs", "trust"]:
             words[3] = await self._fingerprint()
+        if "--for" in words and self._speed != 1:
+            seconds = words.index("--for") + 1
+            words[seconds] = str(float(words[seconds]) / self._speed)
+            words += ["--period", str(1 / self._speed), "--rate", "200"]
+        master, terminal = os.openpty()  # who is asked sits at a terminal
         process = await asyncio.create_subprocess_exec(
-            *words, cwd=self._folder, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )  # fmt: skip
-        typed = "".join(f"{answer}\n" for answer in step.answers).encode()
-        output, _ = await process.communicate(typed)
+            *words, cwd=self._folder, env=self._env, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        os.close(terminal)
+        os.write(master, "".join(f"{answer}\n" for answer in step.answers).encode())
+        output, _ = await process.communicate()
+        os.close(master)
         text = output.decode()
         assert process.returncode == 0, f"$ {step.line}\n{text}"
         missing = differs(step.expected, text)
@@ -117,7 +124,7 @@ class Walk:
             case "fill":
                 await page.fill(f'internal:label="{name}"s >> visible=true', step.text)
             case "choose":
-                await page.choose(f'internal:label="{name}"s >> visible=true', step.text)
+                await page.choose(f'role=combobox[name="{name}"s] >> visible=true', step.text)
             case "upload":
                 await page.upload(f'internal:label="{name}"s', self._folder / step.text)
             case "see":
@@ -129,19 +136,22 @@ class Walk:
             child.stop(timeout=10)
 
 
-async def walk(parts: Sequence[Part], folder: Path, language: str) -> dict[str, Any]:
-    """Takes all steps. Returns what each section took, and the rows that came into the store by signal."""
+async def walk(parts: Sequence[Part], folder: Path, language: str, speed: float) -> dict[str, Any]:
+    """Takes all steps, watching the chiller `speed` times as fast as it is written. Returns what each section took, and the rows that came into the store by signal."""
     work = folder / "work"
     work.mkdir()
     filler = ChildProcess(
         [require("node"), NPM / "filler.mjs", folder / "filler", FILLER, "4840"], on_line=_log(folder / "filler.log")
     )
-    dryer = ChildProcess([compile_libmodbus_server(folder), "502"], on_line=_log(folder / "dryer.log"))
+    program = compile_libmodbus_server(folder, MACHINE_SOURCE)
+    chiller = ChildProcess([program, "502", str(speed), CHILLER], on_line=_log(folder / "chiller.log"))
     sections = []
     try:
-        await asyncio.to_thread(eventually, lambda: accepts(4840, FILLER), 60, what="the machines run")
+        await asyncio.to_thread(
+            eventually, lambda: accepts(4840, FILLER) and accepts(502, CHILLER), 60, what="the machines run"
+        )
         async with browsing() as browser:
-            newcomer = Walk(work, language, browser)
+            newcomer = Walk(work, language, browser, speed)
             try:
                 for part in parts:
                     begun = time.monotonic()
@@ -161,7 +171,7 @@ async def walk(parts: Sequence[Part], folder: Path, language: str) -> dict[str, 
                 newcomer.end()
     finally:
         filler.kill()
-        dryer.kill()
+        chiller.kill()
     return {"sections": sections, "stored": stored}
 
 
@@ -187,12 +197,12 @@ def _log(path: Path) -> Any:
     return write
 
 
-def main(transcript: Path, folder: Path, language: str) -> None:
+def main(transcript: Path, folder: Path, language: str, speed: float) -> None:
     """Walks, and writes what came of it to `told.json` in the folder."""
     cut_off()
-    told = asyncio.run(walk(read(transcript.read_text(encoding="utf-8")), folder, language))
+    told = asyncio.run(walk(read(transcript.read_text(encoding="utf-8")), folder, language, speed))
     (folder / "told.json").write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4]))

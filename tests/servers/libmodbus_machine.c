@@ -1,6 +1,7 @@
 /* A foreign machine that lives: a Modbus TCP device on Debian's libmodbus whose values move as the process behind them does.
  *
- *   libmodbus_machine PORT SPEED      listens on 127.0.0.1; PORT 0: a free one; its process runs SPEED times as fast as the clock
+ *   libmodbus_machine PORT SPEED [HOST]   listens on HOST, 127.0.0.1 if none is given; PORT 0: a free one; its process runs SPEED times as
+ *                                         fast as the clock
  *
  * Prints one line of JSON with its port and what its (unpublished) manual says: name, table, address (zero-based, as on the wire),
  * words, type, order, scale and unit of each value. Then it says nothing. Unit 1 is served; any other gets exception 11. There are
@@ -137,7 +138,8 @@ int main(int argc, char **argv)
 {
     int port = argc > 1 ? atoi(argv[1]) : 0;
     double speed = argc > 2 ? atof(argv[2]) : 1, started = seconds();
-    modbus_t *context = modbus_new_tcp("127.0.0.1", port ? port : 502);
+    const char *host = argc > 3 ? argv[3] : "127.0.0.1";
+    modbus_t *context = modbus_new_tcp(host, port ? port : 502);
     map = modbus_mapping_new(0, 0, REGISTERS, 0);
     if (context == NULL || map == NULL) {
         fprintf(stderr, "libmodbus: %s\n", modbus_strerror(errno));
@@ -145,12 +147,12 @@ int main(int argc, char **argv)
     }
     /* modbus_tcp_listen cannot be asked for a free port */
     int listener = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
-    struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = inet_addr(host)};
     socklen_t size = sizeof name;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     if (bind(listener, (struct sockaddr *)&name, size) != 0 || listen(listener, CLIENTS) != 0 ||
         getsockname(listener, (struct sockaddr *)&name, &size) != 0) {
-        fprintf(stderr, "cannot listen on 127.0.0.1:%d: %s\n", port, strerror(errno));
+        fprintf(stderr, "cannot listen on %s:%d: %s\n", host, port, strerror(errno));
         return 1;
     }
     printf("{\"port\":%d,\"units\":[1],\"library\":\"libmodbus %s\",\"map\":[", ntohs(name.sin_port), LIBMODBUS_VERSION_STRING);

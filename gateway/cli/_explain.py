@@ -49,7 +49,7 @@ app.add_typer(explain_app, name="explain")
 
 @explain_app.command(
     "modbus",
-    epilog="Examples: guantong explain modbus 192.168.1.10 --registers holding:0-49    guantong explain modbus 192.168.1.10 --for 120 -o meter.yaml",
+    epilog="Examples: guantong explain modbus 192.168.1.10 --registers holding:0-49    guantong explain modbus 192.168.1.10 --for 150 -o points.xlsx",
 )
 def explain_modbus(
     host: HostArgument = None,

@@ -16,6 +16,8 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
+_WIDE: Final = re.compile("[\u2014\u201c\u201d\u2026\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+"""A Chinese character or its punctuation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def render(text: str, link: Callable[[str], str | None]) -> Document:
     for before, token in pairwise(tokens):
         if token.type == "inline":
             _lead(token.children or [], link)
+            _close_up(token.children or [])
             if not summary and before.type == "paragraph_open" and before.level == 0:
                 summary = _plain(token)
     html = parser.renderer.render(tokens, parser.options, {})
@@ -107,6 +110,14 @@ def _lead(children: list[Token], link: Callable[[str], str | None]) -> None:
                 child.attrSet("href", target)
         elif child.type == "link_close":
             child.tag = open_links.pop().tag
+
+
+def _close_up(children: list[Token]) -> None:
+    """Takes out the line breaks of the source between two Chinese characters, which a browser would show as spaces."""
+    shown = [child for child in children if child.type == "softbreak" or child.content]
+    for before, token, after in zip(shown, shown[1:], shown[2:], strict=False):
+        if token.type == "softbreak" and _WIDE.search(before.content[-1:]) and _WIDE.search(after.content[:1]):
+            token.type = "text"
 
 
 class _Html(RendererHTML):

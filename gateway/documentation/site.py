@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gateway import __version__
 from gateway.api.language import Language
 from gateway.documentation import markdown
-from gateway.documentation.source import Page, Source, load, sections
+from gateway.documentation.source import CHINESE, Page, Source, load, sections
 from gateway.documentation.texts import TEXTS
 
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
@@ -44,7 +44,7 @@ class Site:
         self._source = source
         self._served = served
         self._answers: dict[str, Answer] = {}
-        self._summaries: dict[str, str] = {}
+        self._summaries: dict[tuple[str, Language], str] = {}
         self._anchors: dict[str, frozenset[str]] = {}
         environment = Environment(
             loader=PackageLoader("gateway.documentation"),
@@ -135,7 +135,7 @@ class Site:
         made = self._render(page, language)
         contents = [heading for heading in made.headings if heading.level == 2]
         return self._page.render(
-            **self._frame(language, page.name, _plain_title(page.titles[shown])),
+            **self._frame(language, page.name, _title(page, language)),
             sections=[
                 (title.get(language), [self._entry(other, language) for other in pages])
                 for title, pages in sections(self._source)
@@ -168,16 +168,17 @@ class Site:
         return {
             "name": page.name,
             "href": f"{language}/{page.name}.html",
-            "title": _plain_title(page.titles[shown]),
-            "tag": _tag(shown),
+            "title": _title(page, language),
+            "tag": _tag(language if page.bilingual else shown),
             "foreign": shown != language and not page.bilingual,
         }
 
     def _summary(self, page: Page, language: Language) -> str:
-        source = page.sources[page.shown(language)]
-        if source not in self._summaries:
-            self._summaries[source] = _sentence(self._render(page, language).summary)
-        return self._summaries[source]
+        key = page.name, language
+        if key not in self._summaries:
+            spoken = language if page.bilingual else page.shown(language)
+            self._summaries[key] = _sentence(self._render(page, language).summary, chinese=spoken == "zh")
+        return self._summaries[key]
 
     def _render(self, page: Page, language: Language) -> markdown.Document:
         source = page.sources[page.shown(language)]
@@ -237,13 +238,23 @@ def _tag(language: Language) -> str:
     return "zh-CN" if language == "zh" else "en"
 
 
-def _plain_title(heading: str) -> str:
-    return heading.replace("`", "")
+def _title(page: Page, language: Language) -> str:
+    """A page's first heading; of `Troubleshooting · 故障处理` the half in the reader's language."""
+    heading = page.titles[page.shown(language)].replace("`", "")
+    if page.bilingual:
+        english, _, chinese = heading.partition(" · ")
+        heading = (chinese or english) if language == "zh" else english
+    return heading
 
 
-def _sentence(text: str) -> str:
-    """The first sentence of a paragraph, shortened at a word."""
-    sentence = re.split(r"(?<=[。！？])|(?<=[.!?]) ", text, maxsplit=1)[0].rstrip(":：")
+def _sentence(text: str, *, chinese: bool) -> str:
+    """The first sentence of a paragraph, shortened at a word: a single word such as *Context.* is none, and where both languages are
+    spoken it is the first one of the reader's."""
+    sentences = [part for part in re.split(r"(?<=[。！？])|(?<=[.!?]) ", text) if part.strip()] or [""]
+    fit = [
+        part for part in sentences if bool(CHINESE.search(part)) is chinese and re.search(r"\s|[^\W\d_a-zA-Z]", part)
+    ]
+    sentence = (fit or sentences)[0].strip().rstrip(":：")
     if len(sentence) <= _SUMMARY:
         return sentence
     return sentence[:_SUMMARY].rsplit(" ", 1)[0] + " …"

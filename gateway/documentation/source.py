@@ -40,7 +40,8 @@ SECTIONS: Final[tuple[tuple[Words, tuple[str, ...]], ...]] = (
 MORE: Final = Words("More", "其他")
 DECISIONS: Final = Words("Why it is so: decisions", "设计决策记录")
 
-_CHINESE: Final = re.compile("[\u4e00-\u9fff]")
+CHINESE: Final = re.compile("[\u4e00-\u9fff]")
+"""A Chinese character."""
 _HEADING: Final = re.compile(r"^# (.+)$", re.MULTILINE)
 
 
@@ -65,7 +66,7 @@ class Page:
     @property
     def bilingual(self) -> bool:
         """True when the one source speaks both languages, as its heading shows."""
-        return _CHINESE.search(self.titles["en"]) is not None
+        return CHINESE.search(self.titles["en"]) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,32 @@ def test_the_first_sentence_stands_in_the_list(small: Path) -> None:
     assert '<p lang="zh-CN">第一句。</p>' in html(made, "zh/index.html")
 
 
+def test_of_a_page_in_both_languages_the_list_shows_the_half_of_the_reader(small: Path) -> None:
+    (small / "docs/both.md").write_text("# Both · 双语\n\nIn code. See. `代码`里。完。\n", encoding="utf-8")
+    made = Site(load(small), served=True)
+    english, chinese = html(made, "en/index.html"), html(made, "zh/index.html")
+    assert ">Both</a>" in english
+    assert '<p lang="en">In code.</p>' in english
+    assert ">双语</a>" in chinese
+    assert '<p lang="zh-CN">代码里。</p>' in chinese
+    assert "英文" not in chinese.partition(">双语</a>")[2].partition("</li>")[0]
+
+
+def test_one_word_is_not_what_a_page_is_about(small: Path) -> None:
+    (small / "docs/decisions/0001-first.md").write_text(
+        "# 1. First\n\n**Context.** It is so. More.\n", encoding="utf-8"
+    )
+    made = Site(load(small), served=True)
+    for path in ("en/index.html", "zh/index.html"):
+        assert '<p lang="en">It is so.</p>' in html(made, path)
+
+
+def test_a_line_break_between_chinese_characters_is_no_space() -> None:
+    made = markdown.render("一，\n二。\n`x`\nand y\nz三\n**四**\n五\n", lambda target: target)
+    assert made.html == "<p>一，二。\n<code>x</code>\nand y\nz三<strong>四</strong>五</p>\n"
+    assert made.summary == "一，二。 x and y z三四五"
+
+
 def test_there_is_no_documentation(tmp_path: Path) -> None:
     with pytest.raises(DocumentationMissingError, match=re.escape(str(tmp_path / "docs"))):
         load(tmp_path)

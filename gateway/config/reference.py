@@ -124,8 +124,14 @@ def chinese() -> str:
     """The text of docs/zh/configuration.md.
 
     Raises:
-        KeyError: `_reference_zh` lacks a section or a key.
+        LookupError: `_reference_zh` lacks a section or a key, or has one that the models do not have.
     """
+    keys = {(title, name) for title, model, _, _ in sections() for name in model.model_fields}
+    told = {(title, name) for title, section in zh.SECTIONS.items() for name in section.keys}
+    for pairs, problem in ((keys - told, "lacks the Chinese of"), (told - keys, "tells what the models do not have:")):
+        if pairs:
+            names = ", ".join(f"{title}.{name}" for title, name in sorted(pairs))
+            raise LookupError(f"gateway/config/_reference_zh.py {problem} {names}; mend it there, then run make docs")
     variables = "\n".join(f"| `{v.name}` | `{'.'.join(v.place)}` |" for v in VARIABLES)
     parts = [zh.INTRODUCTION.format(config=CONFIG, example=EXAMPLE, variables=variables)]
     adapters = False

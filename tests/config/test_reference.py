@@ -59,6 +59,18 @@ def test_every_key_is_told_in_chinese_and_none_that_is_gone() -> None:
             assert re.search("[\u4e00-\u9fff]", meaning), f"{title}, {key}"
 
 
+def test_a_key_without_chinese_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(SECTIONS["opcua: link"].keys, "heartbeat")
+    with pytest.raises(
+        LookupError, match=re.escape("_reference_zh.py lacks the Chinese of opcua: link.heartbeat; mend")
+    ):
+        chinese()
+    monkeypatch.setitem(SECTIONS["opcua: link"].keys, "heartbeat", "心跳。")
+    monkeypatch.setitem(SECTIONS["opcua: link"].keys, "heart", "心。")
+    with pytest.raises(LookupError, match=re.escape("the models do not have: opcua: link.heart;")):
+        chinese()
+
+
 def test_the_chinese_page_has_the_keys_and_defaults_of_the_english_one() -> None:
     def rows(text: str) -> list[tuple[str, str]]:
         cells = [line.replace("\\|", "").split("|") for line in text.splitlines() if line.startswith("| `")]

@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks._opcua_replay import NAMESPACE, node
 
 _WARM_UP = 3.0
+_AT_ONCE = 500
 
 
 def say(**fields: Any) -> None:
@@ -54,12 +55,13 @@ async def handler(endpoint: str, items: int, period: float, seconds: float) -> N
             self.values += 1
 
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-    async with Client(endpoint) as client:
+    async with Client(endpoint, timeout=60) as client:
         index = await client.get_namespace_index(NAMESPACE)
         nodes = [client.get_node(ua.NodeId(node(v), index)) for v in range(items)]
         empty = Empty()
         subscription = await client.create_subscription(period * 1000, empty)
-        await subscription.subscribe_data_change(nodes, queuesize=10)
+        for first in range(0, items, _AT_ONCE):
+            await subscription.subscribe_data_change(nodes[first : first + _AT_ONCE], queuesize=10)
         await measured(lambda: max(0, empty.values - items), seconds)
         await told_to_end()
 
@@ -69,11 +71,12 @@ async def iterator(endpoint: str, items: int, period: float, seconds: float) -> 
     from asyncua import Client, ua
 
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-    async with Client(endpoint) as client:
+    async with Client(endpoint, timeout=60) as client:
         index = await client.get_namespace_index(NAMESPACE)
         nodes = [client.get_node(ua.NodeId(node(v), index)) for v in range(items)]
         subscription = await client.create_subscription(period * 1000, queue_maxsize=20 * items)
-        await subscription.subscribe_data_change(nodes, queuesize=10)
+        for first in range(0, items, _AT_ONCE):
+            await subscription.subscribe_data_change(nodes[first : first + _AT_ONCE], queuesize=10)
         came = 0
 
         async def take() -> None:

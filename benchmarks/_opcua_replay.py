@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import struct
 import sys
 import threading
@@ -27,6 +28,8 @@ from benchmarks._processes import HOST, free_port
 NAMESPACE = "urn:example:replay"
 _QUEUE = 10
 _FOLDER = 200
+_QUIET = 4.0
+"""Seconds without a new item after which a subscription's stream begins."""
 _TICKS_1970 = 116_444_736_000_000_000
 _ITEM = "IBBdqq"
 """Client handle, the masks of DataValue (value, source and server time) and Variant (double), value, the two times."""
@@ -47,10 +50,12 @@ class Stream:
         self.handles: list[int] = []
         self.waiting: deque[tuple[int, int]] = deque()
         self.lost = self.tick = 0
+        self.added = math.inf
         self._layout = struct.Struct("<")
         self._fields: list[Any] = []
 
     def add(self, handles: list[int]) -> None:
+        self.added = asyncio.get_running_loop().time()
         self.handles += handles
         self._fields = [field for handle in self.handles for field in (handle, 0x0D, 11, 0.0, 0, 0)]
         self._layout = struct.Struct("<" + _ITEM * len(self.handles))
@@ -150,9 +155,7 @@ async def serve(items: int, period: float) -> None:
                 if number not in service.subscriptions:
                     del streams[number]
                     continue
-                if stream.handles and (
-                    stream.tick or tick % 20 == 0
-                ):  # after some quiet, so that initial values are through
+                if stream.tick or loop.time() - stream.added > _QUIET:  # so that the initial values are through
                     stream.ticked(tick, at)
                     stream.flush()
 

@@ -19,7 +19,6 @@ PERIOD = 0.1
 SIZES = (1_000, 10_000)
 AIM = 1 / 6
 """CPU for each value, as a part of that of the empty handler."""
-AIM_RATE = 100_000.0
 
 
 def one(kind: str, items: int) -> dict[str, Any]:

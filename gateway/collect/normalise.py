@@ -149,8 +149,9 @@ class Normaliser:
         self._down = False
         self._pending: dict[int, _Row] = {}
         self._due: dict[int, int] = {}
-        # First point of an answer -> its points, its raw values, and the time (µs) until which an equal one is unchanged.
-        self._blocks: dict[int, tuple[Sequence[int], Sequence[Any], int]] = {}
+        # First point of an answer -> its points, its raw values, the time (µs) until which an equal one is unchanged, and whether
+        # it holds each point once: else the last of a point's values is what an equal answer begins from.
+        self._blocks: dict[int, tuple[Sequence[int], Sequence[Any], int, bool]] = {}
         self._oversize: dict[int, Gap] = {}
         self._told: dict[int, int] = {}
         self._misfits: dict[int, Any] = {}
@@ -249,8 +250,11 @@ class Normaliser:
         block = self._blocks.get(points[0])
         if block is None or block[0] != points:
             self._forget_blocks(points)
+            once = len(set(points)) == len(points)
         elif plain and received < block[2] and block[1] == values:
             return
+        else:
+            once = block[3]
         statuses, flagged = samples.status or repeat(0), samples.flags or repeat(0)
         first, state = self._first, self._state
         quick, low, high, convert, deadband = self._quick, self._low, self._high, self._convert, self._deadband
@@ -286,10 +290,10 @@ class Normaliser:
                 plain = False
                 self._full(p, raw, status, flags, None, samples, rows)
         soonest = 0
-        if plain and every.isdisjoint(point - first for point in points):
+        if plain and once and every.isdisjoint(point - first for point in points):
             quiet = [point - first for point in points if point - first in silence]
             soonest = min((due.get(p, received) for p in quiet), default=2**63)
-        self._blocks[points[0]] = (points, values, soonest)
+        self._blocks[points[0]] = (points, values, soonest, once)
 
     def _forget_blocks(self, points: Sequence[int]) -> None:
         """Answers that hold some of these points, but not just these, say no more what is unchanged."""

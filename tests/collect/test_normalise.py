@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adapters.contract import Samples
@@ -504,6 +504,7 @@ def samples_of(rows: list[tuple[int, Any, int, int, int]], now: int, stamped: bo
 
 @settings(max_examples=300, deadline=None)
 @given(rows_of_samples)
+@example([([(1, -3, 0, 0, 0), (1, -2, 0, 0, 0)], False, True)] * 2)
 def test_the_quick_way_gives_what_the_full_way_gives(steps: list[Any]) -> None:
     quick, full = Feeder(*SIGNALS), Feeder(*SIGNALS, slow=True)
     now = T

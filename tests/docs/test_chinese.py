@@ -66,6 +66,17 @@ def test_a_page_exists_in_chinese_with_the_same_blocks_tables_and_sections(page:
 
 
 @pytest.mark.parametrize("page", ENGLISH)
+def test_every_name_that_the_english_page_quotes_stands_in_the_chinese_one(page: str) -> None:
+    """Keys, options, states, reasons, paths: what is one word in code. What a reader replaces may be called otherwise."""
+
+    def names(path: str) -> set[str]:
+        quoted = re.findall("`([^`]+)`", _FENCED.sub("", read(path)))
+        return {name for name in quoted if not re.search(r"\s|[\u4e00-\u9fff]|\b[A-Z]{3,}\b", name)}
+
+    assert sorted(names(page) - names(twin(page))) == []
+
+
+@pytest.mark.parametrize("page", ENGLISH)
 def test_the_two_languages_of_a_page_lead_to_each_other(page: str) -> None:
     def targets(path: str) -> set[Path]:
         return {((ROOT / path).parent / target).resolve() for target in re.findall(r"\]\(([^)#]+)\)", read(path))}

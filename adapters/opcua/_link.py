@@ -182,9 +182,14 @@ class Link:
         for key, items in by_group.items():
             group, since = self._groups[key], self._since.pop(key, None)
             self._poll(items[0].device, group, items)
-            self._spawn(
-                _resumption.gone_on(self.session, self.outlet, self._clock, self._server_clock, group, items, since)
-            )
+            if group.subscriptions:
+                answer = _resumption.gone_on(
+                    self.session, self.outlet, self._clock, self._server_clock, group, items, since
+                )
+                self._spawn(answer)
+            elif since is not None:  # it is only read, and was not meanwhile
+                backfill = Backfill(self.session, self.outlet, self._clock, self._server_clock, group, since)
+                self._spawn(backfill.run(items, events=False))
         for subscription in subscriptions:
             self._publisher.add(subscription)
         return True

@@ -7,11 +7,13 @@ import datetime as dt
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from adapters.contract import Recovered
+from schemas.profile import Group
 from schemas.wire import Cause
 from tests.adapters.opcua_collector import Collector, link, node
 from tests.adapters.opcua_collector import device as points_of
@@ -146,6 +148,25 @@ async def complete(host: Host, writer: Writer) -> None:
     """Everything that was written is told to be there."""
     end = max(rows[-1][0] for rows in writer.served.values())
     await host.until(lambda: host.complete_to() >= end)
+
+
+async def test_what_is_only_read_was_not_read_meanwhile(server: SmallServer) -> None:
+    """The subscription of its neighbour goes on; a group that is polled has missed the outage."""
+    polled = replace(points_of(ALL[:1]), options={"fast": Group(period=0.05, mode="poll")})
+    with FaultProxy(server.port) as proxy:
+        async with Collector(link(via(proxy), polled, points_of(ALL[1:2], name="oven", first=1))) as host:
+            await host.until(lambda: host.rows(0) and host.rows(1))
+            before = set(server.subscriptions)
+            await asyncio.to_thread(proxy.cut)
+            await host.fails()
+            await host.disconnect()
+            host.adapter.resume({("press", "fast"): 5, ("oven", "fast"): 5})
+            await host.connect()
+            await host.until(lambda: len(host.of(Recovered)) == 2)
+            assert set(server.subscriptions) == before
+            answers = {answer.device: answer for answer in host.of(Recovered)}
+            assert answers["press"].missed is None
+            assert answers["oven"].missed == ()
 
 
 async def test_an_acknowledgement_of_before_the_cut_counts_after_it(server: SmallServer) -> None:

@@ -15,9 +15,10 @@ from asyncua import ua
 
 from schemas.wire import Cause, Flag
 from tests.adapters.opcua_collector import node
-from tests.adapters.opcua_host import INDEX, Host, Served, device, while_running
+from tests.adapters.opcua_host import Host, Served, device, while_running
 from tests.adapters.opcua_server import MACHINE, OTHER, SIZE, SmallServer
 from tests.adapters.test_opcua_resumption import Writer, micros, told, via
+from tests.collect.plans import INDEX
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.foreign import NodeOpcUaServer
 from tests.servers.processes import free_port

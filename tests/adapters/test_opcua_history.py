@@ -75,7 +75,7 @@ def is_history(item: Any) -> bool:
     return isinstance(item, Samples) and item.flags is not None and bool(item.flags[0] & Flag.HISTORICAL)
 
 
-def history(host: Collector, point: int) -> list[tuple[int, Any]]:
+def history(host: Collector, point: int) -> list[tuple[int | None, Any]]:
     rows = []
     for item in host.items:
         if isinstance(item, Samples) and item.source_ts is not None and is_history(item):

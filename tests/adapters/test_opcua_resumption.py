@@ -70,7 +70,7 @@ class Writer:
             time.sleep(0.02)
 
 
-def micros(at: Any) -> int:
+def micros(at: dt.datetime) -> int:
     return (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
 
 

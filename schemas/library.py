@@ -5,16 +5,31 @@ A profile is checked whole: its form, and for the built-in protocols every addre
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from schemas.bilingual import Bilingual
-from schemas.documents import Document, DocumentError, Problem, check_part, nearest, parse_yaml, read_yaml, validate
+from schemas.documents import (
+    MAX_BYTES,
+    Document,
+    DocumentError,
+    Problem,
+    check_part,
+    nearest,
+    parse_yaml,
+    read_yaml,
+    validate,
+)
 from schemas.profile import BUILT_IN_ADDRESSES, BUILT_IN_RULES, Profile, ProfileSignal
+
+_OWN_KEY: Final = re.compile(
+    rb"(?:^|[{,])(?:\xef\xbb\xbf)?[ \t]*[\"']?(?:profile|protocol|signals)[\"']?[ \t]*:", re.MULTILINE
+)
 
 
 @lru_cache(maxsize=1)
@@ -45,7 +60,28 @@ def read_profile(name_or_path: str, base: Path | None = None) -> Document:
         )  # fmt: skip
         raise DocumentError([problem])
     path = Path(name_or_path)
-    return read_yaml(path if path.is_absolute() or base is None else base / path)
+    path = path if path.is_absolute() or base is None else base / path
+    _check_is_profile(path)
+    return read_yaml(path)
+
+
+def _check_is_profile(path: Path) -> None:
+    """Raises DocumentError for a file that is evidently none, without a word of what it holds: who may write a configuration over the
+    API shall not read any other file of the box by its mistakes, nor have a device read that never ends. Does nothing where `read_yaml` knows more."""
+    found: str = Bilingual("no regular file", "不是普通文件")
+    try:
+        if path.is_file():
+            if path.stat().st_size > MAX_BYTES or _OWN_KEY.search(path.read_bytes()):
+                return
+            found = Bilingual("a file without any key of a profile", "不含设备模板任何键的文件")
+        elif not path.exists() or path.is_dir():
+            return
+    except OSError:
+        return
+    expected = Bilingual(
+        "a profile, with the keys profile, protocol and signals", "设备模板，包含 profile、protocol 与 signals 键"
+    )
+    raise DocumentError([Problem(str(path), "", None, found, expected)])
 
 
 def load_profile(name_or_path: str, base: Path | None = None) -> Profile:

@@ -11,6 +11,7 @@ from gateway.config.load import check_config, load_config
 from gateway.config.models import ClockSettings, Config, Secret
 from gateway.config.secrets import resolve_secret
 from schemas.documents import DocumentError
+from schemas.library import load_profile
 
 
 def write(folder: Path, text: str) -> Path:
@@ -116,3 +117,25 @@ def test_check_reads_the_secrets_and_load_does_not(tmp_path: Path) -> None:
     assert load_config(path, {}).bus.password is not None
     assert [p.line for p in check_config(path, {})] == [1]
     assert check_config(path, {"NOT_SET_HERE": "x"}) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["root:$6$tops:19000:0\n", "{psk: tops, ssid: tops}\n", "a: *tops\n", "tops: 1\ntops: 2\n"]
+)
+def test_a_file_that_is_no_profile_is_not_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "other.yaml").write_text(content)
+    path = write(
+        tmp_path,
+        "links:\n- {id: l, adapter: modbus, settings: {host: h}, devices: [{id: d, profile: ./other.yaml, settings: {unit: 1}}]}\n",
+    )
+    (problem,) = check_config(path, {})
+    assert problem.file == str(tmp_path / "other.yaml")
+    for language in ("en", "zh"):
+        assert "profile" in problem.text(language)
+        assert "tops" not in problem.text(language)
+
+
+def test_a_device_is_no_profile() -> None:
+    for path in ("/dev/zero", "/dev/null"):
+        with pytest.raises(DocumentError, match="no regular file"):
+            load_profile(path)

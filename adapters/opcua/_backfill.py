@@ -158,6 +158,8 @@ class Backfill:
             if problem is not None:
                 each.problem = problem
                 each.meeting = None
+                if problem == _history.DISORDERED:
+                    each.first = None  # what came may lack anything
 
     def _note(self, each: _Filled, row: Row) -> None:
         each.last = row

@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from asyncua import ua
@@ -26,6 +27,9 @@ _HISTORY_READ: Final = 0x04
 """Bit HistoryRead of AccessLevel (OPC 10000-3 §8.57)."""
 VALUES: Final = 1_000
 """Values of one node in one answer: a message of some 30 kB for each node in it."""
+DISORDERED: Final = "the history is not in the order of time"
+"""Problem of a node of which only a part was given, and nobody knows which: a server ended an answer at the number of values asked for,
+and the answer does not show where to go on."""
 _FRUITLESS: Final = 3
 """Answers in a row that bring nothing, after which a node's history is given up."""
 _NO_CONTINUATION_POINTS: Final = 0x804B0000
@@ -144,6 +148,8 @@ async def _one(state: _Node, part: HistoryPart, take: Take) -> None:
         state.done = True
     elif state.fruitless >= _FRUITLESS or (part.continuation is None and not rows):
         state.problem, state.done = "the server's answers bring nothing more, and it says that there is more", True
+    elif part.continuation is None and any((b[2] or 0) < (a[2] or 0) for a, b in pairwise(part.rows)):
+        state.problem, state.done = DISORDERED, True
     elif part.continuation is None:
         last = rows[-1][2] or 0
         same = sum(row[2] == last for row in rows)

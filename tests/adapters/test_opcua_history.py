@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,6 +51,10 @@ class Past:
         server.add(self.name, 0.0, ua.VariantType.Double)
         server.run(server.server.historize_node_data_change(server.server.get_node(server.node(self.name))))
         self.rows: list[Any] = server.server.iserver.history_manager.storage._datachanges[server.node(self.name)]
+        deadline = time.monotonic() + 10
+        while not self.rows:  # the value that it was made with comes by a subscription
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
         self.rows.clear()
 
     def put(self, *pairs: tuple[int, float]) -> None:
@@ -316,6 +321,19 @@ async def test_values_that_cannot_be_told_apart_end_the_search(
     assert answer is not None
     (part,) = answer.missed or ()
     assert (part.start, part.end) == (since + 5, answer.end)
+
+
+async def test_a_history_that_is_not_in_the_order_of_time(server: SmallServer) -> None:
+    """Cut off by the number of values asked for, it does not show where to go on: what came is kept, and nothing counts as filled."""
+    past, since = Past(server), now() - MINUTE
+    values = [(since + i * 1_000, float(i)) for i in range(2 * _history.VALUES)]
+    past.put((since - MINUTE, -1.0), *values[:500], (now(), 77.0), *values[500:])
+    past.live(now(), 4.0)
+    host = await filled(server, since, past.name)
+    answer = recovered(host)
+    assert answer is not None
+    assert answer.missed == [Missed(None, since, answer.end, _history.DISORDERED)]
+    assert set(history(host, 0)) >= set(values[: _history.VALUES - 1])
 
 
 async def test_a_history_longer_than_its_time(server: SmallServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,7 +245,7 @@ async def test_one_bad_node_of_many_costs_no_neighbour(node_opcua_server: NodeOp
     many = [
         counter,
         f"nsu={server.namespace};s=NoSuchNode",
-        *[f"nsu={server.namespace};i=1007"] * (4_998 if LONG else 998),
+        *[f"nsu={server.namespace};i=1007"] * 4_998,
     ]
     with FaultProxy(server.port) as proxy:
         endpoint = server.endpoint.replace(str(server.port), str(proxy.port))

@@ -1,7 +1,8 @@
-"""The Modbus adapter: `adapters.contract.Adapter` over one TCP connection with any number of units."""
+"""The Modbus adapter: `adapters.contract.Adapter` over one TCP connection or serial port with any number of units."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from schemas.profile import ModbusAddress, ModbusRules
 
 
 class ModbusAdapter:
-    """Polls the units of one Modbus TCP or RTU-over-TCP link.
+    """Polls the units of one Modbus TCP, RTU-over-TCP or serial link.
 
     One `Samples` for each response, all its points with one `received`; `complete_to` is set on the last of a scan of a group. A
     unit that does not answer is a `DeviceState`, and asked again after 1 to 60 s; only the loss of the connection, or the
@@ -39,7 +40,7 @@ class ModbusAdapter:
         self._settings = spec.settings
         self._clock = spec.clock
         self._devices = {device.id: Device(device) for device in spec.devices}
-        if spec.settings.transport == "rtu-over-tcp":
+        if spec.settings.rtu:
             for device in self._devices.values():
                 if device.unit == 0:
                     raise bad_unit(device.id, device.unit)
@@ -102,7 +103,11 @@ class ModbusAdapter:
     def reads_at(self, settings: object) -> bool:
         """Whether these are settings of the very place that this link has its connection to."""
         own = self._settings
-        return isinstance(settings, ModbusLinkSettings) and (settings.host, settings.port) == (own.host, own.port)
+        if not isinstance(settings, ModbusLinkSettings):
+            return False
+        if own.serial is not None and settings.serial is not None:
+            return os.path.realpath(settings.serial) == os.path.realpath(own.serial)
+        return settings.place == own.place
 
     async def write(self, point: int, value: Any) -> None:
         """Raises WritesDisabledError: this adapter does not write."""
@@ -113,8 +118,11 @@ class ModbusAdapter:
         raise no_browse()
 
     def endpoint(self, device: str) -> str:
-        """`modbus+tcp://192.168.1.21:502/unit/1` (WoT binding's form), for serial frames `modbus+rtu-over-tcp://…`."""
+        """`modbus+tcp://192.168.1.21:502/unit/1` (WoT binding's form), for serial frames `modbus+rtu-over-tcp://…`, for a
+        port `modbus+rtu:///dev/serial/by-id/…/unit/1`."""
         settings = self._settings
+        if settings.host is None:
+            return f"modbus+rtu://{settings.serial}/unit/{self._devices[device].unit}"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         return f"modbus+{settings.transport}://{host}:{settings.port}/unit/{self._devices[device].unit}"
 

@@ -7,7 +7,7 @@ import os
 from typing import Protocol
 
 from adapters.modbus._errors import open_failed
-from adapters.modbus._serial import SerialPlace, open_port
+from adapters.modbus._serial import SerialPlace, close_port, open_port
 from adapters.modbus._settings import ModbusLinkSettings
 
 _CONNECT = 3.0
@@ -111,7 +111,7 @@ class _Port:
 
     def close(self) -> None:
         self._loop.remove_reader(self._descriptor)
-        os.close(self._descriptor)
+        close_port(self._descriptor)
 
 
 class _Stream:

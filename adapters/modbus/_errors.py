@@ -19,7 +19,7 @@ GATEWAY_FIX_ZH = "网关有应答，但其后的站点无应答：请检查该�
 
 
 def _place(settings: ModbusLinkSettings) -> str:
-    return f"{settings.host}:{settings.port}"
+    return settings.place
 
 
 def not_connected(settings: ModbusLinkSettings) -> TransientError:
@@ -51,12 +51,37 @@ def no_answer(settings: ModbusLinkSettings, units: int) -> TransientError:
     framing = (
         ("rtu-over-tcp", "RTU over TCP") if settings.transport == "tcp" else ("tcp", "Modbus TCP")
     )  # the other one, a common mistake
+    other = Bilingual(
+        f" If none has ever answered, try `transport: {framing[0]}`: the other end may speak {framing[1]}.",
+        f"如果从未有过应答，请试 `transport: {framing[0]}`：对端可能使用 {framing[1]}。",
+    )
+    if settings.serial is not None:
+        setting = f"{settings.baud} 8{settings.parity}{settings.stop}"
+        other = Bilingual(
+            f" This port is set to {setting}; `guantong discover modbus --serial {settings.serial}` tries the usual settings.",
+            f"本串口参数为 {setting}；可用 `guantong discover modbus --serial {settings.serial}` 逐一尝试常用参数。",
+        )
     return TransientError(
         Bilingual(f"{_place(settings)}: connected, but {who}", f"{_place(settings)}：已连接，但{chinese(who)}"),
         reason="no_answer",
-        fix_en=f"{NO_ANSWER_FIX_EN} If none has ever answered, try `transport: {framing[0]}`: the other end may speak {framing[1]}.",
-        fix_zh=f"{NO_ANSWER_FIX_ZH}如果从未有过应答，请试 `transport: {framing[0]}`：对端可能使用 {framing[1]}。",
+        fix_en=f"{NO_ANSWER_FIX_EN}{other}",
+        fix_zh=f"{NO_ANSWER_FIX_ZH}{chinese(other)}",
     )
+
+
+class ForeignMasterError(TransientError):
+    """Somebody else asks on this serial line."""
+
+    def __init__(self, path: str, heard: int) -> None:
+        super().__init__(
+            Bilingual(
+                f"{path}: {heard} bytes were heard that nobody here asked for: another master speaks on this line",
+                f"{path}：收到 {heard} 个并非本机请求的字节：总线上有其他主站在通信",
+            ),
+            reason="foreign_master",
+            fix_en="A serial line bears one master. Stop the other one (panel, PLC, serial server), or give the gateway a line of its own.",
+            fix_zh="串行总线上只能有一个主站。请先停用另一个主站（触摸屏、PLC、串口服务器），或改接独立的总线。",
+        )
 
 
 def unit_silent(settings: ModbusLinkSettings, unit: int) -> TransientError:

@@ -3,7 +3,8 @@
 pymodbus frames, sends and waits; what it leaves open is closed here. It checks neither function code nor length of a response, and on
 RTU frames, which carry no transaction number, it would take a late answer for the next one. So a response passes only when unit,
 transaction (MBAP), function and byte count are those of the request, and after a time-out, a cancellation or an answer that
-does not fit the connection is closed; the next request opens a new one.
+does not fit the connection is closed; the next request opens a new one. A serial port stays open instead: what arrives unasked is thrown
+away, and a unit that has not answered is not asked again before its answer has had as much time once more.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from pymodbus.exceptions import ConnectionException
 from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
 
 from adapters.contract import Clock, TransientError
-from adapters.modbus._errors import closed_by_peer, not_connected, open_failed
+from adapters.modbus._errors import ForeignMasterError, closed_by_peer, not_connected, open_failed
 from adapters.modbus._frames import frame_log, tracer
+from adapters.modbus._port import SerialPort, foreign_request, of_unit
+from adapters.modbus._serial import SerialPlace
 from adapters.modbus._settings import ModbusLinkSettings
 from schemas.bilingual import Bilingual
 
@@ -32,6 +35,8 @@ _IDLE = 5.0
 """A peer that closes in good order after so many idle seconds has cleared up; before, it has thrown us out."""
 _REOPEN_PAUSES = (0.0, 0.1, 0.4)
 """Seconds before the tries to open again what we closed ourselves: a device with a single connection needs a moment to free it."""
+LISTEN = 3.0
+"""Seconds of listening on a serial line before the first frame: a line bears one master."""
 
 
 class NoAnswerError(Exception):
@@ -115,7 +120,12 @@ class Link:
     def __init__(self, settings: ModbusLinkSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._rtu = settings.transport == "rtu-over-tcp"
+        self._rtu = settings.rtu
+        self._port: SerialPort | None = None
+        self._asked: int | None = None
+        """The unit asked last."""
+        self._late: dict[int, float] = {}
+        """Serial port: unit that did not answer -> monotonic seconds until which its answer may still come."""
         self._client: AsyncModbusTcpClient | None = None
         self._decoder = _RawDecoder(clock.now)
         self._lock = asyncio.Lock()
@@ -143,6 +153,8 @@ class Link:
         self._closing = asyncio.Event()
         self._lost = None
         async with self._lock:
+            if self._settings.serial is not None:
+                await self._open_port()
             await self._open()
 
     def close(self) -> None:
@@ -150,6 +162,9 @@ class Link:
         if self._closing is not None:
             self._closing.set()
         self._drop()
+        port, self._port = self._port, None
+        if port is not None:
+            port.close()
 
     @property
     def lost(self) -> TransientError | None:
@@ -170,10 +185,14 @@ class Link:
             closing = self._closing
             if closing is None or closing.is_set():
                 raise ClosingError if closing is not None else not_connected(self._settings)
-            if self._settings.pause:
-                rest = self._free_at - self._clock.monotonic()
+            if self._settings.pause or self._port is not None:
+                rest = self._rest(request) - self._clock.monotonic()
                 if rest > 0:
                     await asyncio.sleep(rest)
+                if closing.is_set():
+                    raise ClosingError
+            if self._port is not None:
+                self._unasked(self._port)
             client = self._client
             if client is None or self._lost is not None:
                 client = await self._reopen()
@@ -186,6 +205,10 @@ class Link:
         self._decoder.expect(request)
         client.ctx.comm_params.timeout_connect = timeout
         self._in_flight = True
+        port = self._port
+        if port is not None:
+            self._asked = request.dev_id
+            port.asking = True
         answered = False
         task = asyncio.current_task()
         cancelling = task.cancelling() if task is not None else 0
@@ -196,8 +219,12 @@ class Link:
             raise self._failed(request, timeout) from error
         finally:
             self._in_flight = False
+            if port is not None:
+                port.asking = False
             if not answered:  # cancelled too: its answer may still come, and must find nobody
                 self._drop()
+                if port is not None:
+                    self._late[request.dev_id] = self._clock.monotonic() + timeout
             if self._settings.pause:
                 self._free_at = self._clock.monotonic() + self._settings.pause
         if task is not None and task.cancelling() > cancelling:
@@ -213,13 +240,18 @@ class Link:
             self.errors["closed"] += 1
             return closed_by_peer(self._settings, self._lost)
         self.errors["timeout"] += 1
-        self._note(f"no answer of unit {request.dev_id} within {timeout:g} s: closed, since it may still come")
+        self._note(
+            f"no answer of unit {request.dev_id} within {timeout:g} s"
+            + (": closed, since it may still come" if self._port is None else "")
+        )
         return NoAnswerError("timeout", f"unit {request.dev_id} did not answer within {timeout:g} s")
 
     def _verified(self, request: Request, answer: ModbusPDU) -> Response:
         wrong = self._wrong(request, answer)
         if wrong is not None or not isinstance(answer, Response):
             self._drop()
+            if self._port is not None:  # what else comes of it must find nobody
+                self._late[request.dev_id] = self._clock.monotonic() + self._settings.timeout
             self.errors["malformed"] += 1
             self._note(f"closed: the answer does not fit the request: {wrong}")
             raise NoAnswerError("malformed", f"unit {request.dev_id}: the answer does not fit the request: {wrong}")
@@ -252,11 +284,65 @@ class Link:
             return None
         return f"it has {count} data bytes, not {request.data_bytes}"
 
+    # ------------------------------------------------------------------------------------------------- the serial port
+
+    async def _open_port(self) -> None:
+        """Opens the port and listens whether somebody speaks there already. Raises TransientError, ClosingError."""
+        own, closing = self._settings, self._closing
+        assert own.serial is not None
+        assert closing is not None
+        self._late.clear()
+        try:
+            port = SerialPort(SerialPlace(own.serial, own.baud, own.parity, own.stop), self._clock.monotonic)
+        except TransientError as error:
+            self.errors["connect"] += 1
+            self._note(f"not opened: {error}")
+            raise
+        self._port = port
+        listening = asyncio.ensure_future(port.listen(LISTEN))
+        told_to_close = asyncio.ensure_future(closing.wait())
+        silent = False
+        try:
+            await asyncio.wait((listening, told_to_close), return_when=asyncio.FIRST_COMPLETED)
+            if closing.is_set():
+                raise ClosingError
+            heard = listening.result()
+            if heard and not of_unit(heard, self._asked):
+                self.errors["foreign"] += 1
+                raise ForeignMasterError(own.serial, len(heard))
+            silent = True
+        finally:
+            listening.cancel()
+            told_to_close.cancel()
+            if not silent:
+                self._note("the port is closed again: somebody else speaks on this line, or it was to be closed")
+                self._port = None
+                port.close()
+
+    def _rest(self, request: Request) -> float:
+        """Monotonic seconds from which this request may be sent."""
+        if self._port is None:
+            return self._free_at
+        return max(self._free_at, self._port.free_at, self._late.get(request.dev_id, 0.0))
+
+    def _unasked(self, port: SerialPort) -> None:
+        """Throws away what came while nothing was asked. Raises ForeignMasterError where another master has asked."""
+        data = port.take()
+        if not data:
+            return
+        self.errors["unasked"] += 1
+        if foreign_request(data):
+            self.errors["foreign"] += 1
+            self._note(f"{len(data)} bytes that nobody here has asked for: another master")
+            self._drop()
+            raise ForeignMasterError(port.place.path, len(data))
+        self._note(f"{len(data)} bytes that came unasked are thrown away: {data[:64].hex(' ')}")
+
     # -------------------------------------------------------------------------------------------------- the connection
 
     def _new_client(self) -> AsyncModbusTcpClient:
         client = AsyncModbusTcpClient(
-            self._settings.host,
+            self._settings.host or "",
             port=self._settings.port,
             framer=FramerType.RTU if self._rtu else FramerType.SOCKET,
             timeout=self._settings.timeout,
@@ -269,6 +355,13 @@ class Link:
         context.max_buffer_size = _BUFFER
         context.max_until_disconnect = 1  # the connection is closed after each time-out: here, not there
         create = context.call_create
+        port = self._port
+        if port is not None:
+
+            async def attach() -> object:
+                return port.attach(context), context
+
+            create = attach
 
         async def remembering() -> object:
             try:
@@ -308,9 +401,9 @@ class Link:
                 self._drop()
         if not connected:
             self.errors["connect"] += 1
-            self._note(f"not connected to {self._settings.host}:{self._settings.port}: {self._error or 'no answer'}")
+            self._note(f"not connected to {self._settings.place}: {self._error or 'no answer'}")
             raise open_failed(self._settings, self._error)
-        self._note(f"connected to {self._settings.host}:{self._settings.port}")
+        self._note(f"connected to {self._settings.place}")
         self._last_answer = self._clock.monotonic()
 
     async def _reopen(self) -> AsyncModbusTcpClient:

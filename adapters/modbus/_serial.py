@@ -1,27 +1,30 @@
 """A serial port in raw mode, by the operating system's own means (POSIX termios).
 
-pyserial would bring nothing here but a dependency: two speeds, three formats, eight data bits.
+pyserial would bring nothing here but a dependency: a few speeds, three parities, eight data bits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import termios
 from dataclasses import dataclass
-from typing import Literal
 
 from adapters.contract import TransientError
+from adapters.modbus._settings import Parity
 from schemas.bilingual import Bilingual, chinese
 
-Parity = Literal["N", "E"]
-_SPEEDS = {9600: termios.B9600, 19200: termios.B19200}
+_SPEEDS = {
+    1200: termios.B1200, 2400: termios.B2400, 4800: termios.B4800, 9600: termios.B9600, 19200: termios.B19200,
+    38400: termios.B38400, 57600: termios.B57600, 115200: termios.B115200,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class SerialPlace:
-    """A serial port and its setting: eight data bits, parity none or even, one or two stop bits.
+    """A serial port and its setting: eight data bits, parity none, even or odd, one or two stop bits.
 
     `path` is best one of /dev/serial/by-id, which does not change when cables are moved.
     """
@@ -32,22 +35,36 @@ class SerialPlace:
     stop: int = 1
 
     def __post_init__(self) -> None:
-        if self.baud not in _SPEEDS or self.stop not in (1, 2):
-            raise ValueError(f"{self.baud} baud, {self.stop} stop bits: expected 9600 or 19200, and 1 or 2")
+        if self.baud not in _SPEEDS or self.stop not in (1, 2) or self.parity not in ("N", "E", "O"):
+            raise ValueError(
+                f"{self.baud} baud, parity {self.parity}, {self.stop} stop bits: expected one of {sorted(_SPEEDS)}, N, E or O, and 1 or 2"
+            )
 
     @property
     def setting(self) -> str:
         """Such as `9600 8N1`."""
         return f"{self.baud} 8{self.parity}{self.stop}"
 
+    @property
+    def character(self) -> float:
+        """Seconds that one character takes: start bit, eight data bits, parity, stop bits."""
+        return (9 + (self.parity != "N") + self.stop) / self.baud
+
+    @property
+    def silence(self) -> float:
+        """Seconds of silence between two frames: 3.5 characters, above 19200 baud 1.75 ms (Serial Line V1.02 §2.5.1.1)."""
+        return 3.5 * self.character if self.baud <= 19200 else 0.00175
+
 
 def open_port(place: SerialPlace) -> int:
-    """The file descriptor of the port: raw, not blocking, locked against other programs that lock. Raises TransientError."""
+    """The file descriptor of the port: raw, not blocking, and nobody else's while it is open. Raises TransientError."""
     descriptor = -1
     try:
         descriptor = os.open(place.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _raw(descriptor, place)
+        with contextlib.suppress(OSError):  # a driver may not know it; the lock stands
+            fcntl.ioctl(descriptor, termios.TIOCEXCL)
     except (OSError, termios.error) as error:
         if descriptor >= 0:
             os.close(descriptor)
@@ -55,14 +72,23 @@ def open_port(place: SerialPlace) -> int:
     return descriptor
 
 
+def close_port(descriptor: int) -> None:
+    """Closes what `open_port` has opened."""
+    with contextlib.suppress(OSError):  # a port that was unplugged
+        fcntl.ioctl(descriptor, termios.TIOCNXCL)
+    os.close(descriptor)
+
+
 def _raw(descriptor: int, place: SerialPlace) -> None:
     attributes = termios.tcgetattr(descriptor)
     control = termios.CS8 | termios.CREAD | termios.CLOCAL
-    if place.parity == "E":
+    if place.parity != "N":
         control |= termios.PARENB
+    if place.parity == "O":
+        control |= termios.PARODD
     if place.stop == 2:
         control |= termios.CSTOPB
-    checked = termios.INPCK if place.parity == "E" else 0
+    checked = termios.INPCK if place.parity != "N" else 0
     speed = _SPEEDS[place.baud]
     characters = attributes[6]
     characters[termios.VMIN], characters[termios.VTIME] = 0, 0

@@ -16,6 +16,7 @@ from enum import StrEnum
 
 from adapters.contract import TransientError
 from adapters.modbus._bytes import ByteChannel, open_serial, open_tcp
+from adapters.modbus._errors import ForeignMasterError
 from adapters.modbus._serial import SerialPlace
 from schemas.bilingual import Bilingual, chinese
 
@@ -53,21 +54,6 @@ class TcpPlace:
     host: str
     port: int = 502
     rtu: bool = False
-
-
-class ForeignMasterError(TransientError):
-    """Somebody else asks on this serial line."""
-
-    def __init__(self, path: str, heard: int) -> None:
-        super().__init__(
-            Bilingual(
-                f"{path}: {heard} bytes were heard that nobody here asked for: another master speaks on this line",
-                f"{path}：收到 {heard} 个并非本机请求的字节：总线上有其他主站在通信",
-            ),
-            reason="foreign_master",
-            fix_en="A serial line bears one master. Stop the other one (panel, PLC, serial server), or search at its own line.",
-            fix_zh="串行总线上只能有一个主站。请先停用另一个主站（触摸屏、PLC、串口服务器），或改接独立的总线再搜索。",
-        )
 
 
 def crc16(data: bytes) -> int:

@@ -168,7 +168,7 @@ def device_id(output: Path) -> str:
 def connection(place: TcpPlace | str) -> tuple[str, int, bool]:
     """Host, port and whether RTU frames go through it, as a point table has them.
 
-    The gateway collects over TCP: of a serial port it is a serial server that remains to be named.
+    A point table names a host: of a serial port it is a serial server that remains to be named.
     """
     return ("serial-server", 502, True) if isinstance(place, str) else (place.host, place.port, place.rtu)
 
@@ -193,8 +193,8 @@ def save_table(rows: Rows, output: Path, place: TcpPlace | str) -> None:
     if isinstance(place, str):
         typer.echo(
             say(
-                "网关经 TCP 采集：请把连接地址 serial-server 改成串口服务器的地址",
-                "The gateway collects over TCP: replace the host serial-server by the address of your serial server",
+                f"请把连接地址 serial-server 改成串口服务器的地址，或在导入后把配置中的 host 换成 serial: {place}",
+                f"Replace the host serial-server by the address of your serial server, or after the import write serial: {place} in place of host",
             ),
             err=True,
         )

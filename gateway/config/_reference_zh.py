@@ -320,13 +320,17 @@ SECTIONS: Final[dict[str, Section]] = {
     ),
     "modbus: link": Section(
         "Modbus：链路",
-        "一个 TCP 连接：连到 Modbus TCP 设备或网关，或连到转发 RTU 帧的串口服务器。",
+        "一条线路：一个 TCP 连接（`host`），连到 Modbus TCP 设备或网关，或连到转发 RTU 帧的串口服务器；或本机的一个串口（`serial`）。可由任意多台设备共用。",
         {
             "host": "设备、网关或串口服务器的主机名或地址。",
             "port": "端口。",
             "transport": "tcp：Modbus TCP 帧（MBAP）。rtu-over-tcp：TCP 连接中带校验的串行帧，即串口服务器的透明传输方式。",
+            "serial": "代替 `host`：本机的串口（Modbus RTU），最好用 /dev/serial/by-id 下的名称，换插口时不变。",
+            "baud": "串口：波特率，与总线上每台设备的设置一致。",
+            "parity": "串口：校验位，无（N）、偶（E）或奇（O）。",
+            "stop": "串口：停止位。数据位固定为 8。",
             "timeout": "建立连接最多等多久。",
-            "pause": "本链路上两个请求之间的停顿，不论发给哪个站。",
+            "pause": "本链路上两个请求之间的停顿，不论发给哪个站。串口上至少为标准要求的 3.5 个字符时间。",
         },
     ),
     "modbus: device": Section(

@@ -202,12 +202,11 @@ class Looking:
                 "invalid", f"link.adapter: found {link.adapter!r}, expected modbus", f"link.adapter：收到 {link.adapter!r}，应为 modbus",
                 mistakes=[Mistake(link.adapter, "modbus", parameter="link.adapter")],
             )  # fmt: skip
+        running = await self._running(link, question)
+        if running is not None:
+            return running
         if "serial" in link.settings:
             self._refuse_port(str(link.settings["serial"]))
-        else:
-            running = await self._running(link, question)
-            if running is not None:
-                return running
         return await self._looker.ask(msgspec.structs.replace(question, link=link))
 
     def _refuse_port(self, port: str) -> None:
@@ -219,8 +218,8 @@ class Looking:
             if any(os.path.realpath(path) == os.path.realpath(port) for path in paths):
                 raise FailedLookError(
                     "port_in_use", f"{port}: the gateway's link {host.link.id} uses this port", f"{port}：网关链路 {host.link.id} 正在使用该串口",
-                    fix_en="A serial line bears one master: test-read a configured signal of that link, or take the link out of the configuration first.",
-                    fix_zh="串行总线上只能有一个主站：请改为试读该链路上已配置的信号，或先从配置中移除该链路。",
+                    fix_en="A serial line bears one master: wait until that link is connected, which then reads for you, or take the link out of the configuration first.",
+                    fix_zh="串行总线上只能有一个主站：请等该链路连接后再试（届时由该链路代读），或先从配置中移除该链路。",
                 )  # fmt: skip
 
     async def _running(self, link: Link, question: ReadRegisters) -> Seen | None:

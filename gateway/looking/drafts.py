@@ -113,12 +113,6 @@ def _check(question: AddDevice) -> None:
         raise _wrong("device.name", language[:20], "zh and en", "zh 与 en")
     if link.id is None and link.adapter not in ("opcua", "modbus"):
         raise _wrong("link.adapter", link.adapter[:40], "opcua or modbus", "opcua 或 modbus")
-    if link.id is None and "serial" in link.settings:
-        raise _wrong(
-            "link.settings.serial", "a serial port", "a host", "主机地址",
-            "A link reads a serial line through a serial server (`transport: rtu-over-tcp`).",
-            "链路通过串口服务器（transport: rtu-over-tcp）读取串行总线。",
-        )  # fmt: skip
     if question.profile is not None and question.profile not in shipped() and "/" not in question.profile:
         near = nearest(question.profile, shipped())
         raise _wrong(
@@ -207,12 +201,15 @@ def _link_for(question: AddDevice, links: list[Any]) -> tuple[int | None, dict[s
 
 
 def _same_place(link: Link, settings: dict[str, Any]) -> bool:
-    """Whether two links have one connection: the same server as the same user, or the same host and port."""
+    """Whether two links have one connection: the same server as the same user, or the same host and port, or the same
+    serial port."""
     one, other = link.settings, settings
     if link.adapter == "opcua":
         return _endpoint(one.get("endpoint")) == _endpoint(other.get("endpoint")) and one.get("user") == other.get(
             "user"
         )
+    if one.get("serial") or other.get("serial"):
+        return one.get("serial") == other.get("serial")
     return (str(one.get("host")).lower(), one.get("port", 502)) == (
         str(other.get("host")).lower(),
         other.get("port", 502),

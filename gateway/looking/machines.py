@@ -169,6 +169,7 @@ def _texts(found: Found) -> dict[str, str] | None:
 async def read_registers(question: ReadRegisters) -> shapes.TestRead:
     """One Modbus address, over a connection of its own. Raises FailedLookError."""
     from adapters.modbus import ModbusLinkSettings
+    from adapters.modbus.probe import SerialPlace
     from gateway.points.testread import read_modbus, read_serial
     from schemas.profile import ModbusAddress
 
@@ -180,45 +181,17 @@ async def read_registers(question: ReadRegisters) -> shapes.TestRead:
     if not 0 <= question.unit <= 255:
         raise _wrong("unit", question.unit, "0 to 255", "0 至 255")
     try:
-        if "serial" in settings:
-            found = await read_serial(serial_place(settings), question.unit, address)
+        link = validate(settings, ModbusLinkSettings, "")
+        if link.serial is not None:
+            place = SerialPlace(link.serial, link.baud, link.parity, link.stop)
+            found = await read_serial(place, question.unit, address)
         else:
-            link = validate(settings, ModbusLinkSettings, "")
             found = await read_modbus(link, question.unit, address)
     except DocumentError as error:
         raise told.invalid("link.settings", error, question.lang) from error
     except AdapterError as error:
         raise _failed(error) from error
     return told.of_modbus(question.lang, found)
-
-
-def serial_place(settings: dict[str, Any]) -> Any:
-    """The serial port of `{"serial": PATH, "baud": 9600, "parity": "N", "stop": 1}`. Raises FailedLookError."""
-    from adapters.modbus.probe import SerialPlace
-
-    known = {"serial", "baud", "parity", "stop"}
-    for key in settings.keys() - known:
-        raise _wrong(
-            f"link.settings.{key}", settings[key], "serial, baud, parity and stop", "serial、baud、parity 与 stop"
-        )
-    path, parity = settings["serial"], settings.get("parity", "N")
-    if not isinstance(path, str) or not path.startswith("/dev/"):
-        raise _wrong(
-            "link.settings.serial", path, "a port such as /dev/serial/by-id/…", "串口路径，如 /dev/serial/by-id/…"
-        )
-    if parity not in ("N", "E"):
-        raise _wrong("link.settings.parity", parity, "N or E", "N 或 E")
-    baud, stop = settings.get("baud", 9600), settings.get("stop", 1)
-    try:
-        return SerialPlace(path, baud, parity, stop)
-    except (TypeError, ValueError):
-        pass  # told in both languages below
-    raise _wrong(
-        "link.settings.baud",
-        f"{baud} 8{parity}{stop}",
-        "9600 or 19200 baud, 1 or 2 stop bits",
-        "9600 或 19200 波特，1 或 2 个停止位",
-    )
 
 
 def _wrong(parameter: str, found: Any, en: str, zh: str) -> FailedLookError:

@@ -27,8 +27,8 @@ SETUP_HTML_TEXTS: Final[dict[str, Words]] = {
     "transport_rtu": Words("RTU in TCP (serial server)", "RTU over TCP（串口服务器透传）"),
     "serial_port": Words("Serial port of the gateway", "网关串口"),
     "serial_hint": Words(
-        "A serial port is read here to try a device. To collect from it, put a serial server on the line and choose Modbus TCP with frames RTU in TCP.",
-        "串口在此仅用于试读。如需采集，请在线路上接入串口服务器，并选择 Modbus TCP 及 RTU over TCP 报文格式。",
+        "A serial line bears one master: the gateway listens first, and asks nothing where somebody speaks. Baud rate and format are those of the devices.",
+        "串行总线上只能有一个主站：网关会先侦听，有人在通信就什么都不发。波特率和数据格式须与设备一致。",
     ),
     "baud": Words("Baud rate", "波特率"),
     "frame": Words("Format", "数据格式"),

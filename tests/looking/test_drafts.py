@@ -116,6 +116,16 @@ def test_picked_nodes_become_signals(config: Path) -> None:
     assert "furlongs" in device["signals"][1]["description"]["en"]
 
 
+def test_devices_on_one_serial_port_share_a_link(config: Path) -> None:
+    port = Link("modbus", {"serial": "/dev/serial/by-id/usb-x", "baud": 19200, "parity": "E", "stop": 1})
+    draft = added(meter(config, "press", port))
+    assert links(config, draft.yaml)["press"]["settings"] == port.settings
+    config.write_text(draft.yaml)
+    again = added(meter(config, "pump", port, unit=2))
+    assert again.link == "press"
+    assert [device["id"] for device in links(config, again.yaml)["press"]["devices"]] == ["press", "pump"]
+
+
 def test_single_registers_beside_a_profile(config: Path) -> None:
     signal = {"name": "t", "type": "int16", "scale": 0.1, "unit": "℃", "address": {"table": "holding", "address": 4096, "type": "int16"}}  # fmt: skip
     draft = added(meter(config, "meter-03", Link(id="meters"), signals=[signal]))
@@ -126,7 +136,6 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"device": NewDevice("Meter 1")}, "invalid", "device.id"),
     ({"device": NewDevice("m", {"fr": "x"})}, "invalid", "device.name"),
     ({"link": Link("mqtt", {})}, "invalid", "link.adapter"),
-    ({"link": Link("modbus", {"serial": "/dev/ttyUSB0"})}, "invalid", "link.settings.serial"),
     ({"link": Link(id="metres")}, "unknown_link", ""),
     ({"profile": "eastron-sdm63"}, "invalid", "profile"),
     ({"profile": None}, "invalid", "nodes"),

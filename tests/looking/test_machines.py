@@ -174,8 +174,8 @@ async def test_a_serial_port_that_the_gateway_uses_is_refused(tmp_path: Path) ->
 async def test_a_serial_line_and_its_settings() -> None:
     for settings, parameter in (
         ({"serial": "COM3"}, "link.settings.serial"),
-        ({"serial": "/dev/x", "parity": "O"}, "link.settings.parity"),
-        ({"serial": "/dev/x", "baud": 4800}, "link.settings.baud"),
+        ({"serial": "/dev/x", "parity": "X"}, "link.settings.parity"),
+        ({"serial": "/dev/x", "baud": 4801}, "link.settings.baud"),
         ({"serial": "/dev/x", "speed": 9600}, "link.settings.speed"),
         ({"host": ""}, "link.settings.host"),
     ):

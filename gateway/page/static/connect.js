@@ -25,7 +25,7 @@ function arrange() {
     const fits = part.dataset.for.split(" ").includes(chosen);
     part.hidden = !fits || (part.id === "connect-security" && !browsing.found()) || (part.id === "connect-tree-step" && !browsing.browsed());
   }
-  const ready = chosen === "opcua" ? browsing.browsed() : chosen === "tcp"; // a serial port is for trying only
+  const ready = chosen !== "opcua" || browsing.browsed();
   byId("connect-device").hidden = !ready;
   offerProfiles();
   summary();

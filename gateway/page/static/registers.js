@@ -26,7 +26,7 @@ export const unit = () => whole(where().unit.value);
 export function link() {
   const form = where();
   if (form.protocol.value === "serial") {
-    const [, parity, stop] = /^8([NE])([12])$/.exec(form.frame.value);
+    const [, parity, stop] = /^8([NEO])([12])$/.exec(form.frame.value);
     return { adapter: "modbus", settings: { serial: form.serial.value.trim(), baud: Number(form.baud.value), parity, stop: Number(stop) } };
   }
   return { adapter: "modbus", settings: { host: form.host.value.trim(), port: whole(form.port.value), transport: form.transport.value } };

@@ -116,13 +116,22 @@ TOO_LARGE: Final = Failure(
     "请缩小范围：使用筛选、从更深的节点开始，或减少一次选择的数量。",
 )
 
+TABLE_TOO_LARGE: Final = Failure(
+    "invalid_table",
+    "The table is too large to be read.",
+    "点表过大，无法读取。",
+    "Delete pictures, other sheets and empty formatted rows and columns, or split the table.",
+    "请删除图片、其他工作表以及仅有格式的空行空列，或拆分点表。",
+)
+
 
 async def _answer(machines: object, message: bytes) -> Seen:
     from gateway.looking.machines import Machines
 
     assert isinstance(machines, Machines)
+    question: Question | None = None
     try:
-        question: Question = msgspec.json.decode(message, type=Question)
+        question = msgspec.json.decode(message, type=Question)
         # a little before the parent's patience ends, so that sessions are closed in order
         async with asyncio.timeout(WITHIN[type(question)] * 0.9):
             return Seen(msgspec.Raw(msgspec.json.encode(await _look(machines, question))))
@@ -132,7 +141,7 @@ async def _answer(machines: object, message: bytes) -> Seen:
         await machines.close()
         return Seen(failure=too_slow())
     except MemoryError:
-        return Seen(failure=TOO_LARGE)
+        return Seen(failure=TABLE_TOO_LARGE if isinstance(question, Table) else TOO_LARGE)
     except Exception as error:  # noqa: BLE001 (a library may raise anything at what a stranger's machine or file holds)
         what = f"{type(error).__name__}: {error}"[:500]
         return Seen(failure=Failure("failed", f"This could not be read: {what}", f"无法读取：{what}"))

@@ -23,6 +23,9 @@ from schemas.model import Text
 MAX_BYTES: Final = 16 * 1024 * 1024
 _MAX_UNPACKED: Final = 512 * 1024 * 1024
 _MAX_ROWS: Final = 200_000
+_MAX_COLUMNS: Final = 1_000
+_MAX_MERGED: Final = 1_000_000
+"""Cells of one merge; a larger one is decoration."""
 _HEADINGS_WITHIN: Final = 12
 """The headings stand in one of the first rows."""
 
@@ -152,7 +155,7 @@ def _workbook(data: bytes, file: str) -> Book:
         workbook = load_workbook(io.BytesIO(data), data_only=True)
         if has_formulas:
             for sheet in load_workbook(io.BytesIO(data)):
-                formulas[sheet.title] = [c.coordinate for row in sheet.iter_rows() for c in row if c.data_type == "f"]
+                formulas[sheet.title] = [c.coordinate for c in _written(sheet) if c.data_type == "f"]
     except TableError:
         raise
     except Exception as error:  # a damaged archive makes zipfile, the XML parser and openpyxl raise anything
@@ -166,7 +169,7 @@ def _workbook(data: bytes, file: str) -> Book:
         key = known.key if known is not None else "combined"
         if key in book.tables:
             continue
-        grid, merged_down, covered = _cells_of(sheet)
+        grid, merged_down, covered = _cells_of(sheet, book)
         for reference in formulas.get(sheet.title, ()):
             at = coordinate_to_tuple(reference)
             if blank(grid.get(at)):
@@ -181,20 +184,31 @@ def _workbook(data: bytes, file: str) -> Book:
     return book
 
 
+def _written(sheet: Any) -> list[Any]:
+    """The cells that the file has. Not by `iter_rows`, which makes every other cell up to the furthest one, and a colour for a whole
+    column or row lies at the end of the sheet, among 17,000 million cells."""
+    return [cell for _, cell in sorted(sheet._cells.items())]
+
+
 def _cells_of(
     sheet: Any,
+    book: Book,
 ) -> tuple[Grid, dict[tuple[int, int], tuple[int, int]], dict[tuple[int, int], tuple[int, int]]]:
     """Cells; those of merges that continue the one above them; and those that continue the one to their left."""
     grid: Grid = {}
-    for row in sheet.iter_rows(max_row=min(sheet.max_row, _MAX_ROWS)):
-        for cell in row:
-            if cell.value is not None or cell.data_type == "f":
-                grid[cell.row, cell.column] = Cell(cell.value, cell.coordinate, str(cell.number_format or ""))
+    for cell in _written(sheet):
+        if cell.value is None and cell.data_type != "f":
+            continue
+        if cell.row > _MAX_ROWS or cell.column > _MAX_COLUMNS:
+            _too_far(book, f"{sheet.title}!{cell.coordinate}", str(cell.value))
+            break
+        grid[cell.row, cell.column] = Cell(cell.value, cell.coordinate, str(cell.number_format or ""))
     down: dict[tuple[int, int], tuple[int, int]] = {}
     across: dict[tuple[int, int], tuple[int, int]] = {}
     for merge in sheet.merged_cells.ranges:
         first = (merge.min_row, merge.min_col)
-        if merge.max_row - merge.min_row > _MAX_ROWS:
+        rows, columns = merge.max_row - merge.min_row, merge.max_col - merge.min_col
+        if rows > _MAX_ROWS or (rows + 1) * (columns + 1) > _MAX_MERGED:
             continue
         for r in range(merge.min_row, merge.max_row + 1):
             if r > merge.min_row:
@@ -202,6 +216,13 @@ def _cells_of(
             for c in range(merge.min_col + 1, merge.max_col + 1):
                 across[r, c] = first
     return grid, down, across
+
+
+def _too_far(book: Book, place: str, found: str) -> None:
+    book.problems.append(_problem(
+        book.file, place, repr(found[:60]), f"超出可读取的范围（{_MAX_ROWS} 行、{_MAX_COLUMNS} 列）；请删除，或拆分点表",
+        f"lies beyond the {_MAX_ROWS} rows and {_MAX_COLUMNS} columns that are read: delete it, or split the table",
+    ))  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------------- CSV
@@ -215,7 +236,11 @@ def _csv(data: bytes, file: str) -> Book:
     grid: Grid = {}
     try:
         for number, fields in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), 1):
-            for column, value in enumerate(fields, 1):
+            far = next((value for value in fields[_MAX_COLUMNS:] if value.strip()), None)
+            if far is not None or (number > _MAX_ROWS and any(value.strip() for value in fields)):
+                _too_far(book, f"{number}:{number}", next(value for value in (far, *fields) if value and value.strip()))
+                break
+            for column, value in enumerate(fields[:_MAX_COLUMNS], 1):
                 if value.strip():
                     grid[number, column] = Cell(value, f"{get_column_letter(column)}{number}")
     except csv.Error as error:

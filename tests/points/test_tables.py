@@ -456,3 +456,47 @@ def test_a_profile_of_the_only_device() -> None:
     )
     with pytest.raises(TableError):
         profile_of(both, "ours", "t.xlsx")
+
+
+# ------------------------------------------------------------------------------------------------------ very large sheets
+
+
+def _one_sheet(*rows: list[Any]) -> Workbook:
+    book = Workbook()
+    sheet = book.active
+    sheet.title = "点位"
+    for row in rows:
+        sheet.append(row)
+    return book
+
+
+def _saved(book: Workbook) -> bytes:
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def test_a_colour_at_the_end_of_the_sheet_costs_nothing() -> None:
+    device = ["m1", "modbus", "10.0.0.1", 502, 1, "eastron-sdm630"]
+    keys = ("device", "protocol", "host", "port", "unit_id", "profile")
+    book = _one_sheet([next(c for c in COMBINED if c.key == key).zh for key in keys], device)
+    book.active.title = "设备"
+    book.active.cell(row=1_048_576, column=16_384).number_format = "0.00"
+    imported = import_table(_saved(book), file="t.xlsx")
+    assert [d["id"] for link in imported.links for d in link["devices"]] == ["m1"]
+
+
+def test_what_lies_too_far_away_is_named_and_not_left_out() -> None:
+    far = _one_sheet(["设备编号", "信号"])
+    far.active.cell(row=200_001, column=2).value = "a"
+    wide = _one_sheet(["设备编号", "信号"])
+    wide.active.cell(row=2, column=1_001).value = "b"
+    for data, place in (
+        (_saved(far), "点位!B200001"),
+        (_saved(wide), "点位!ALM2"),
+        ("设备编号,信号\n".encode() + b"\n" * 200_000 + b"c,d\n", "200002:200002"),
+        ("设备编号,信号".encode() + b"," * 2_000_000 + b"e\n", "1:1"),
+    ):
+        with pytest.raises(TableError) as raised:
+            import_table(data, file="t")
+        assert place in [problem.place for problem in raised.value.problems]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.opcua import _decode
+from adapters.opcua._binary import DecodingError
 from adapters.opcua._decode import Decoder
 from adapters.opcua._runs import DataChange
 
@@ -64,7 +65,7 @@ def decoded(data: bytes, count: int, *, quick: bool) -> str:
             patch.setattr(_decode, "take", one_by_one)
         try:
             change = Decoder()._data_change(struct.pack("<i", count) + data, 0)
-        except (struct.error, IndexError):
+        except (struct.error, IndexError, DecodingError):  # the last for a string whose end is missing
             return "cut short"
     return repr((change.handles, change.values, change.status, change.source, change.server))
 

@@ -20,6 +20,8 @@ from simulators.workshop import BASE_PORT, Workshop, WorkshopError
 
 __all__ = ["main"]
 
+PROFILE_PORT = 48480
+
 EPILOG = """\
 examples:
   python -m simulators                                  all devices, ten times as fast as real ones
@@ -28,6 +30,7 @@ examples:
   python -m simulators --truth /tmp/truth               each device writes what it hands out
   python -m simulators --fault imm-01:slow,delay=2 --fault temp-01:off
   python -m simulators --count 3 --base-port 50000      three of each, on other ports
+  python -m simulators --profile chint-dtsu666 --port 5020     a Modbus device made from a profile, shipped or your own
 
 while running, one command a line on standard input:
   fault DEVICE KIND [name=value ...]     such as: fault plc-01 bad node=DB_Line/Placed status=BadSensorFailure
@@ -45,6 +48,7 @@ _EPILOG_ZH = """\
   python -m simulators --truth /tmp/truth               每个设备记录自己给出的值
   python -m simulators --fault imm-01:slow,delay=2 --fault temp-01:off
   python -m simulators --count 3 --base-port 50000      每种三台，使用其他端口
+  python -m simulators --profile chint-dtsu666 --port 5020     由设备模板（内置或自己的文件）生成的 Modbus 设备
 
 运行时可从标准输入逐行输入命令：
   fault DEVICE KIND [name=value ...]     例如：fault plc-01 bad node=DB_Line/Placed status=BadSensorFailure
@@ -82,6 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--devices", default="all", metavar="LIST",
         help=say("设备 id，以逗号分隔；all 为全部（默认）", "device ids separated by commas, or all (default)"))  # fmt: skip
+    add("--profile", action="append", default=[], metavar="NAME|FILE",
+        help=say("不运行车间，而运行由该 Modbus 设备模板生成的设备；可重复，端口依次加一",
+                 "instead of the workshop, a device made from this Modbus profile; several get ports in turn"))  # fmt: skip
+    add("--port", type=int, default=PROFILE_PORT, metavar="PORT",
+        help=say(f"--profile 的端口（默认 {PROFILE_PORT}）；0 表示选用空闲端口",
+                 f"port of --profile (default {PROFILE_PORT}); 0 chooses a free one"))  # fmt: skip
+    add("--unit", type=int, default=1, help=say("--profile 的站号（默认 1）", "unit number of --profile (default 1)"))
+    add("--rtu", action="store_true",
+        help=say("--profile 使用 RTU over TCP 报文", "--profile speaks RTU frames over TCP"))  # fmt: skip
     add("--speed", type=float, default=10.0,
         help=say("每秒真实时间对应的过程秒数（默认 10）", "process seconds a real second (default 10)"))  # fmt: skip
     add("--count", type=int, default=1, help=say("每种设备的台数（默认 1）", "how many of each device (default 1)"))
@@ -145,6 +158,21 @@ def _list(types: dict[str, DeviceType], base_port: int, as_json: bool) -> None:
         lines.append(f"{kind.id:<10} {kind.protocol:<20} port {base_port + kind.port}  {kind.summary}")
         lines += [f"    {name:<14} {what}" for name, what in kind.faults.items()]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _profiled(profiles: Sequence[str], unit: int, rtu: bool) -> list[DeviceType]:
+    """A device type for each profile. Raises ValueError for one that is not there, is wrong, or is not of Modbus."""
+    from schemas.documents import DocumentError
+    from simulators.modbus.profiled import profiled
+
+    language = terminal_language(os.environ)
+    try:
+        return [
+            profiled(name, number=number, framing="rtu" if rtu else "tcp", unit=unit)
+            for number, name in enumerate(profiles)
+        ]
+    except DocumentError as error:
+        raise ValueError("\n".join(problem.text(language) for problem in error.problems)) from error
 
 
 async def _initial_fault(workshop: Workshop, text: str) -> None:
@@ -237,7 +265,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.list:
         _list(device_types(), options.base_port, options.json)
         return 0
-    chosen = None if options.devices == "all" else [name.strip() for name in options.devices.split(",")]
+    chosen: list[str | DeviceType] | None = None
+    base_port = options.base_port
+    if options.profile:
+        if not 0 <= options.unit <= 255:
+            sys.stderr.write(f"simulators: --unit {options.unit} is not a unit number from 0 to 255\n")
+            return 1
+        try:
+            chosen = [*_profiled(options.profile, options.unit, options.rtu)]
+        except ValueError as error:  # of the profile
+            sys.stderr.write(f"simulators: {error}\n")
+            return 1
+        base_port = options.port
+    elif options.devices != "all":
+        chosen = [name.strip() for name in options.devices.split(",")]
     try:
         workshop = Workshop(
             chosen,
@@ -245,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=options.seed,
             host=options.host,
             truth_dir=options.truth,
-            base_port=options.base_port or None,
+            base_port=base_port or None,
             count=options.count,
         )
         asyncio.run(_serve(workshop, options.fault, options.end_with_stdin))

@@ -32,7 +32,7 @@ class Workshop:
 
     def __init__(
         self,
-        devices: Sequence[str] | None = None,
+        devices: Sequence[str | DeviceType] | None = None,
         *,
         speed: float = 10.0,
         seed: int = 1,
@@ -44,7 +44,8 @@ class Workshop:
         """Prepare *devices* (ids of device types, all by default), each *count* times.
 
         Args:
-            devices: such as ``["imm-01", "sew-line"]``; copies are named imm-02, imm-03 ….
+            devices: such as ``["imm-01", "sew-line"]``; copies are named imm-02, imm-03 …. A device type that is none of the
+                workshop's own, such as one made from a profile, is given itself.
             speed: process seconds a real second; timestamps are never accelerated.
             seed: what the processes do depends on it alone.
             host: address to bind.
@@ -73,12 +74,16 @@ class Workshop:
         """The port of each running device by id."""
 
     @staticmethod
-    def _chosen(devices: Sequence[str] | None) -> list[DeviceType]:
+    def _chosen(devices: Sequence[str | DeviceType] | None) -> list[DeviceType]:
+        own = [device for device in devices or () if isinstance(device, DeviceType)]
+        named = None if devices is None else [device for device in devices if isinstance(device, str)]
+        if named == [] and own:
+            return own  # the workshop's own types are not even imported
         types = device_types()
-        unknown = [device for device in devices or () if device not in types]
+        unknown = [device for device in named or () if device not in types]
         if unknown:
             raise WorkshopError(f"there is no device {', '.join(unknown)}; there are {', '.join(types)}")
-        return [kind for name, kind in types.items() if devices is None or name in devices]
+        return [*(kind for name, kind in types.items() if named is None or name in named), *own]
 
     async def __aenter__(self) -> Self:
         """Start all devices.

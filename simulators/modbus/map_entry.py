@@ -15,7 +15,7 @@ __all__ = ["MapEntry", "Order", "Table", "Value", "WireType", "decode", "encode"
 
 Table: TypeAlias = Literal["coil", "discrete", "input", "holding"]
 Order: TypeAlias = Literal["ABCD", "BADC", "CDAB", "DCBA"]
-WireType: TypeAlias = Literal["bool", "int16", "uint16", "int32", "uint32", "float32"]
+WireType: TypeAlias = Literal["bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
 Value: TypeAlias = bool | int | float
 
 _STRUCT: Mapping[str, struct.Struct] = {
@@ -23,7 +23,10 @@ _STRUCT: Mapping[str, struct.Struct] = {
     "uint16": struct.Struct(">H"),
     "int32": struct.Struct(">i"),
     "uint32": struct.Struct(">I"),
+    "int64": struct.Struct(">q"),
+    "uint64": struct.Struct(">Q"),
     "float32": struct.Struct(">f"),
+    "float64": struct.Struct(">d"),
 }
 
 
@@ -51,8 +54,8 @@ class MapEntry:
 
 
 def width(entry: MapEntry) -> int:
-    """How many registers (or, in the tables of bits, how many bits) the value takes: 1 or 2."""
-    return 2 if entry.type in ("int32", "uint32", "float32") else 1
+    """How many registers (or, in the tables of bits, how many bits) the value takes: 1, 2 or 4."""
+    return 1 if entry.type == "bool" else _STRUCT[entry.type].size // 2
 
 
 def _ordered(words: Sequence[int], order: Order) -> list[int]:
@@ -100,10 +103,11 @@ def encode(entry: MapEntry, value: Value) -> list[int]:
     """
     if entry.type == "bool":
         return [int(bool(value))]
-    if entry.type == "float32":
-        data = _STRUCT["float32"].pack(value / entry.scale)
+    if entry.type in ("float32", "float64"):
+        data = _STRUCT[entry.type].pack(value / entry.scale)
     else:
         size = 16 * width(entry)
         low, high = (-(1 << size - 1), (1 << size - 1) - 1) if entry.type.startswith("int") else (0, (1 << size) - 1)
-        data = _STRUCT[entry.type].pack(min(max(round(value / entry.scale), low), high))
+        whole = isinstance(value, int) and entry.scale == 1  # a float would lose what is beyond 2^53
+        data = _STRUCT[entry.type].pack(min(max(value if whole else round(value / entry.scale), low), high))
     return _ordered(struct.unpack(f">{len(data) // 2}H", data), entry.order)

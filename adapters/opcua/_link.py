@@ -7,6 +7,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from asyncua import ua
@@ -569,12 +570,19 @@ class Link:
         group = subscription.group
         points = None if subscription.events else sorted(subscription.points)
         now = self._clock.now()
-        start = min(subscription.previous, now)
-        detail = f"the server ended the subscription: {name}"
-        self.outlet.put(Lost(group.device, points, start, now, Cause.LOST, detail=detail))
-        self._spawn(self._redo(subscription))
+        hole = Lost(group.device, points, min(subscription.previous, now), now, Cause.LOST)
+        hole.detail = f"the server ended the subscription: {name}"
+        self.outlet.put(hole)
+        self._spawn(self._redo(subscription, hole))
 
-    async def _redo(self, subscription: Subscription) -> None:
+    async def _redo(self, subscription: Subscription, hole: Lost) -> None:
+        """Makes it anew; what changes until then is lost too."""
+        try:
+            await self._make_anew(subscription)
+        finally:
+            self.outlet.put(replace(hole, start=hole.end, end=self._clock.now()))
+
+    async def _make_anew(self, subscription: Subscription) -> None:
         for event in subscription.events.values():
             event.item_id = None
             await self._subscribe_event(event)

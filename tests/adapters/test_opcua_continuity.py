@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -144,11 +146,34 @@ async def test_a_subscription_that_the_server_ends_is_made_anew(server: SmallSer
         await asyncio.to_thread(server.end_subscriptions, status)
         await host.until(lambda: all(len(host.rows(i)) >= 2 for i in range(SIZE)))
         assert all(host.rows(i)[1]["flags"] & Flag.INITIAL for i in range(SIZE))
-        (loss,) = host.lost()
-        assert (loss.cause, loss.points) == (Cause.LOST, list(range(SIZE)))
+        assert {(loss.cause, tuple(loss.points or ())) for loss in host.lost()} == {(Cause.LOST, tuple(range(SIZE)))}
         server.write_all()
         await host.until(lambda: all(host.last(i) == server.value + i for i in range(SIZE)))
         assert host.error is None
+
+
+async def test_what_changes_until_an_ended_subscription_is_made_anew_is_a_gap(server: SmallServer) -> None:
+    """The server takes its time for the new one: what a value was meanwhile nobody is told."""
+    made: list[int] = []
+    service = server.server.iserver.subscription_service
+    create = service.create_monitored_items
+
+    async def slow(params: Any) -> Any:
+        await asyncio.sleep(0.3)  # of the server: how long it takes
+        made.append(time.time_ns() // 1000)
+        return await create(params)
+
+    async with Collector(link(server.endpoint, device(ALL))) as host:
+        await settled(host, server)
+        service.create_monitored_items = slow
+        try:
+            await asyncio.to_thread(server.end_subscriptions, codes.BAD_TIMEOUT)
+            await host.until(lambda: all(len(host.rows(i)) >= 2 for i in range(SIZE)))
+            await host.until(lambda: max(loss.end for loss in host.lost()) >= made[0])
+        finally:
+            service.create_monitored_items = create
+        bounds = sorted((loss.start, loss.end) for loss in host.lost())
+        assert all(after[0] <= before[1] for before, after in pairwise(bounds))
 
 
 # ------------------------------------------------------------------------------------------------------------- silence

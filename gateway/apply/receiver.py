@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,8 @@ class Receiver:
         self._history = History(self._data_dir)
         self._looking = Looking(collect)
         self._looks: set[asyncio.Task[None]] = set()
+        self._waiting: deque[tuple[str, Request | None]] = deque()
+        self._changing: asyncio.Task[None] | None = None
         self._looked = float("-inf")
 
     async def run(self) -> None:
@@ -61,9 +64,10 @@ class Receiver:
         try:
             await self._take()
         finally:
-            for task in self._looks:
+            tasks = [*self._looks, *([] if self._changing is None else [self._changing])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._looks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._looking.close()
 
     async def _take(self) -> None:
@@ -76,14 +80,30 @@ class Receiver:
                         self._looked = clock.monotonic()
                         self._look(name, request)
                         continue
-                    answer = await self._answer(request)
-                    await asyncio.to_thread(requests.reply, self._data_dir, name, answer)
+                    self._waiting.append((name, request))
+                self._next_change()
                 told = ""
             except OSError as error:
                 if str(error) != told:
                     told = str(error)
                     log.warning("requests to apply a configuration cannot be taken: %s", told)
             await asyncio.sleep(_SOON if clock.monotonic() - self._looked < _LIVELY else _LOOK)
+
+    def _next_change(self) -> None:
+        """One configuration at a time, and beside the taking of requests: who asks meanwhile must not hear that no collector runs. Raises
+        what the last one could not handle."""
+        if self._changing is not None and self._changing.done():
+            changed, self._changing = self._changing, None
+            changed.result()
+        if self._changing is None and self._waiting:
+            self._changing = asyncio.create_task(self._change(*self._waiting.popleft()))
+
+    async def _change(self, name: str, request: Request | None) -> None:
+        answer = await self._answer(request)
+        try:
+            await asyncio.to_thread(requests.reply, self._data_dir, name, answer)
+        except OSError as error:
+            log.warning("what came of a configuration cannot be told: %s", error)
 
     def _look(self, name: str, request: LookRequest) -> None:
         if len(self._looks) >= _MOST_LOOKS:  # nobody waits that long; who asked is told by its own patience

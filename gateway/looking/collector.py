@@ -146,7 +146,13 @@ class Looking:
                 "unknown_signal", f"the signal {name!r} is not configured", f"没有配置信号 {name!r}",
                 fix_en=f"Did you mean {near}?" if near else "", fix_zh=f"是否指 {near}？" if near else "",
             )  # fmt: skip
-        host = next(h for h in self._collect.hosts if planned.device in h.device_ids)
+        # none in the moment in which another configuration is taken over
+        host = next((h for h in self._collect.hosts if planned.device in h.device_ids), None)
+        if host is None:
+            raise FailedLookError(
+                "not_connected", f"{planned.device} is not connected: its link is being begun", f"设备 {planned.device} 未连接：链路正在启动",
+                fix_en="Try again in a few seconds.", fix_zh="请几秒后重试。",
+            )  # fmt: skip
         adapter = host.connected
         if adapter is None:
             condition = host.supervised.condition

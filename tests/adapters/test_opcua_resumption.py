@@ -343,7 +343,7 @@ async def test_a_queue_that_was_full_is_a_gap_also_if_the_server_says_nothing(se
             await asyncio.to_thread(proxy.refuse)
             await asyncio.to_thread(proxy.cut)
             await host.until(lambda: not host.is_up())
-            for _ in range(30):
+            for _ in range(100):  # more than its queue, and what it answers meanwhile to requests of before, hold
                 await asyncio.to_thread(writer.write)
             await asyncio.to_thread(proxy.restore)
             await host.until(lambda: host.last() == server.value)

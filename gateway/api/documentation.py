@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -12,8 +12,10 @@ from starlette.responses import RedirectResponse, Response
 from gateway.api.language import Language, Words, preferred
 from gateway.api.page import COOKIE
 from gateway.api.problems import ProblemError
-from gateway.documentation.site import Site, site
 from gateway.documentation.source import DocumentationMissingError
+
+if TYPE_CHECKING:
+    from gateway.documentation.site import Site
 
 POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -69,6 +71,8 @@ def routes() -> APIRouter:
 
 
 def _site() -> Site:
+    from gateway.documentation.site import site  # with a library for Markdown, for who reads here only
+
     try:
         return site()
     except DocumentationMissingError as missing:

@@ -161,7 +161,7 @@ def routes(api: Api, configured: Configured, looker: Looker) -> APIRouter:
             raise _problem(Failure("busy", "Too many looks are waiting.", "等待处理的请求过多。"), lang)
         async with turn:
             try:
-                seen = await asyncio.to_thread(requests.look, data_dir, question)
+                seen = await requests.look(data_dir, question)
             except NoCollectorError as error:
                 fix = Words("Start the gateway (`guantong run`).", "请启动网关（guantong run）。")
                 raise ProblemError(

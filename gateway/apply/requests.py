@@ -6,6 +6,7 @@ request which nobody took can be withdrawn with certainty. Why not a socket: doc
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -76,39 +77,71 @@ def ask(data_dir: Path, request: Request, *, within: float = ANSWERED_WITHIN) ->
 
     Raises NoCollectorError when none runs there (then nothing was done); OSError when the folder cannot be written.
     """
-    return msgspec.json.decode(_exchange(data_dir, request, within), type=Answer)
-
-
-def look(data_dir: Path, question: Machine) -> Seen:
-    """Has the collector of this data directory look at a machine. Raises as `ask` does."""
-    within = WITHIN[type(question)] + 2 * TAKEN_WITHIN
-    return msgspec.json.decode(_exchange(data_dir, LookRequest(question), within), type=Seen)
-
-
-def _exchange(data_dir: Path, request: Request | LookRequest, within: float) -> bytes:
-    folder = _folder(data_dir)
-    name = uuid.uuid4().hex
-    written, answer = folder / f"request-{name}.json", folder / f"answer-{name}.json"
-    _write(written, msgspec.json.encode(request))
-    begun = time.monotonic()
-    applying = isinstance(request, Request)
-    while not answer.exists():
-        waited = time.monotonic() - begun
-        if waited > TAKEN_WITHIN and _withdrawn(written):
-            raise NoCollectorError(
-                f"no collector runs in {data_dir}" + ("; the configuration counts when it starts" if applying else ""),
-                f"{data_dir} 中没有正在运行的采集进程" + ("；配置将在启动时生效" if applying else ""),
-            )
-        if waited > within:
-            raise NoCollectorError(
-                f"the collector took the request and did not answer within {within:.0f} s; its log says more",
-                f"采集进程已收到请求，但 {within:.0f} 秒内未应答；详见其日志",
-            )
+    exchange = _Exchange(data_dir, request, within)
+    while not exchange.answered():
         time.sleep(_LOOK)
+    return msgspec.json.decode(exchange.answer(), type=Answer)
+
+
+async def look(data_dir: Path, question: Machine) -> Seen:
+    """Has the collector of this data directory look at a machine. Raises as `ask` does. Who waits holds no thread; when it is cancelled, a look that nobody
+    has taken is withdrawn."""
+    within = WITHIN[type(question)] + 2 * TAKEN_WITHIN
+    exchange = _Exchange(data_dir, LookRequest(question), within)
     try:
-        return answer.read_bytes()
-    finally:
-        answer.unlink(missing_ok=True)
+        while not exchange.answered():  # noqa: ASYNC110 (another process answers)
+            await asyncio.sleep(_LOOK)
+    except asyncio.CancelledError:
+        exchange.withdraw()
+        raise
+    return msgspec.json.decode(exchange.answer(), type=Seen)
+
+
+class _Exchange:
+    """One request and its answer: `answered` again and again until it is True, then `answer`. Raises OSError."""
+
+    def __init__(self, data_dir: Path, request: Request | LookRequest, within: float) -> None:
+        folder = _folder(data_dir)
+        name = uuid.uuid4().hex
+        self._data_dir = data_dir
+        self._applying = isinstance(request, Request)
+        self._within = within
+        self._request, self._answer = folder / f"request-{name}.json", folder / f"answer-{name}.json"
+        _write(self._request, msgspec.json.encode(request))
+        self._begun = time.monotonic()
+
+    def answered(self) -> bool:
+        """Raises NoCollectorError once nobody takes the request, or nobody answers it."""
+        if self._answer.exists():
+            return True
+        waited = time.monotonic() - self._begun
+        if waited > TAKEN_WITHIN and self.withdraw():
+            raise NoCollectorError(
+                f"no collector runs in {self._data_dir}"
+                + ("; the configuration counts when it starts" if self._applying else ""),
+                f"{self._data_dir} 中没有正在运行的采集进程" + ("；配置将在启动时生效" if self._applying else ""),
+            )
+        if waited > self._within:
+            raise NoCollectorError(
+                f"the collector took the request and did not answer within {self._within:.0f} s; its log says more",
+                f"采集进程已收到请求，但 {self._within:.0f} 秒内未应答；详见其日志",
+            )
+        return False
+
+    def answer(self) -> bytes:
+        """The answer, which is gone then."""
+        try:
+            return self._answer.read_bytes()
+        finally:
+            self._answer.unlink(missing_ok=True)
+
+    def withdraw(self) -> bool:
+        """True when nobody had taken the request: nobody will."""
+        try:
+            self._request.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
 
 def take(data_dir: Path) -> list[tuple[str, Request | LookRequest | None]]:
@@ -154,14 +187,6 @@ def _folder(data_dir: Path) -> Path:
     folder = data_dir / FOLDER
     make_folder(folder, 0o700)
     return folder
-
-
-def _withdrawn(path: Path) -> bool:
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -60,7 +60,7 @@ async def test_looks_and_further_changes_are_taken_while_one_is_made(receiver: S
             first = asyncio.create_task(asyncio.to_thread(requests.ask, tmp_path, Request("apply", "/1")))
             await eventually_async(lambda: receiver.begun, 10, what="the change")
             second = asyncio.create_task(asyncio.to_thread(requests.ask, tmp_path, Request("apply", "/2")))
-            seen = await asyncio.to_thread(requests.look, tmp_path, ReadSignal(signal="a/b"))
+            seen = await requests.look(tmp_path, ReadSignal(signal="a/b"))
             assert seen.failure is not None
             assert seen.failure.reason == "unknown_signal"
             folder = tmp_path / requests.FOLDER
@@ -84,3 +84,13 @@ async def test_a_collector_that_cannot_be_changed_is_not_left_as_it_is(receiver:
             await running
     with pytest.raises(requests.NoCollectorError):
         await asking
+
+
+async def test_who_gives_up_a_look_holds_nothing(tmp_path: Path) -> None:
+    looking = asyncio.create_task(requests.look(tmp_path, ReadSignal(signal="a/b")))
+    folder = tmp_path / requests.FOLDER
+    await eventually_async(lambda: list(folder.glob("request-*.json")), 10, what="the request")
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    assert list(folder.iterdir()) == []

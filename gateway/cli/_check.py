@@ -155,6 +155,11 @@ async def _check_device(adapter: Adapter, device: PlannedDevice) -> dict[str, An
             ),
             say(meaning.fix_zh, meaning.fix_en),
         )
+    from gateway.cli._anchor import violation
+
+    implausible = await violation(adapter, device, samples)
+    if implausible is not None:
+        return _row(what, "degraded", told(implausible.text), told(implausible.fix))
     clock = _clock_of(samples, device)
     if clock is not None:
         return clock

@@ -146,6 +146,14 @@ ADDRESSES: dict[str, list[dict[str, Any]]] = {
         {"table": "holding", "address": 4096, "type": "int16", "sentinels": {"32770": "BadSensorFailure"}},
         {"table": "holding", "number": 45100, "type": "float32", "order": "CDAB"},
         {"table": "coil", "address": 5, "type": "bool"},
+        {"table": "holding", "address": 12, "type": "uint16", "fields": {"running": 0, "mode": [4, 3]}},
+        {"table": "holding", "address": 60, "type": "datetime", "layout": "bcd6", "zone": "Asia/Shanghai"},
+        {
+            "table": "input",
+            "address": 8,
+            "type": "int16",
+            "scale_by": "input 9 int16 exponent",
+        },
     ],
     "OpcUaAddress": [
         {"node": 'nsu=http://www.siemens.com/simatic-s7-opcua;s="DB_Line"."Placed"'},

@@ -19,15 +19,17 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, Protocol
 
-from adapters.modbus._plan import Read
+from adapters.modbus._dates import date_reader
+from adapters.modbus._plan import Read, Value
 from schemas.bilingual import Bilingual, chinese, of_error
-from schemas.profile import ModbusAddress
+from schemas.modbus import REGISTERS, ModbusAddress
 from schemas.status import BAD_DECODING_ERROR, by_name
 
 _CODES = {
-    "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
+    "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
 }  # fmt: skip
-_UNSIGNED = {1: "H", 2: "I", 4: "Q"}
+_BCD = {"bcd16": "H", "bcd32": "I"}
+_UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _BITS = tuple(tuple(bool(byte >> bit & 1) for bit in range(8)) for byte in range(256))
 """The bits of each byte, least significant first, as coils are packed (V1.1b3 §6.1)."""
 
@@ -40,6 +42,8 @@ class Decoder(Protocol):
 
     points: tuple[int, ...]
     """The points, in the order of the values."""
+    told: dict[int, str]
+    """What the sentinels mean that were found in the data decoded last, by point; for those that mean something in words."""
 
     def decode(self, data: bytes) -> Decoded:
         """The values of the data bytes after the byte count, whose number must be that of the read (2 for each register, 1 for each 8 bits)."""
@@ -73,6 +77,7 @@ def compile_decoder(read: Read, addresses: Mapping[int, ModbusAddress], *, bits:
 class _BitDecoder:
     def __init__(self, read: Read) -> None:
         self.points = tuple(value.point for value in read.values)
+        self.told: dict[int, str] = {}
         offsets = [value.start - read.start for value in read.values]
         self._pick: Callable[[Sequence[bool]], tuple[bool, ...]]
         if len(offsets) == 1:
@@ -111,6 +116,7 @@ Finish = Callable[[Any], tuple[Any, int]]
 
 class _RegisterDecoder:
     def __init__(self, read: Read, addresses: Mapping[int, ModbusAddress]) -> None:
+        self.told: dict[int, str] = {}
         size = read.size * 2
         lanes: dict[tuple[bool, str], list[_Lane]] = {}
         finishes: dict[int, Finish] = {}
@@ -118,16 +124,19 @@ class _RegisterDecoder:
             address = addresses[value.point]
             swapped = address.order in ("BADC", "CDAB")
             endian = "<" if address.order in ("CDAB", "DCBA") else ">"
-            code, finish = _format(address, value.size)
+            code, finish = _format(address)
             if finish is not None:
-                finishes[value.point] = finish
+                finishes[value.point] = self._telling(value.point, address, finish)
             offset = (value.start - read.start) * 2
+            width = struct.calcsize("=" + code)
+            if width == 1 and (address.byte == "low") is (endian == ">"):
+                offset += 1
             row = lanes.setdefault((swapped, endian), [])
             lane = next((lane for lane in row if lane.end <= offset), None)
             if lane is None:
                 lane = _Lane()
                 row.append(lane)
-            lane.add(value.point, offset, code, value.size * 2)
+            lane.add(value.point, offset, code, width)
         self.points: tuple[int, ...] = ()
         self._received: list[_Unpack] = []
         self._swapped: list[_Unpack] = []
@@ -138,6 +147,26 @@ class _RegisterDecoder:
                 (self._swapped if swapped else self._received).append(form.unpack)
                 self.points += tuple(lane.points)
         self._finishes = [(row, finishes[point]) for row, point in enumerate(self.points) if point in finishes]
+
+    def _telling(self, point: int, address: ModbusAddress, finish: Finish) -> Finish:
+        """`finish`, and `told` as well, where the sentinels of an address have words."""
+        if not address.faults:
+            return finish
+        texts = {
+            raw: Bilingual(f"{raw:#06x}: {text.get('en')}", f"{raw:#06x}：{text.get('zh')}")
+            for raw, text in address.faults.items()
+        }
+        word = _Raw(address)
+        told = self.told
+
+        def telling(raw: Any) -> tuple[Any, int]:
+            value, status = finish(raw)
+            for each in word(raw) if status else ():
+                if each in texts:
+                    told[point] = texts[each]
+            return value, status
+
+        return telling
 
     def decode(self, data: bytes) -> Decoded:
         values: tuple[Any, ...] = ()
@@ -154,6 +183,8 @@ class _RegisterDecoder:
 
     def _finish(self, values: list[Any]) -> Decoded:
         status: list[int] | None = None
+        if self.told:
+            self.told.clear()
         for row, finish in self._finishes:
             values[row], code = finish(values[row])
             if code:
@@ -163,31 +194,127 @@ class _RegisterDecoder:
         return values, status
 
 
-def _format(address: ModbusAddress, registers: int) -> tuple[str, Finish | None]:
+class _Raw:
+    """The unsigned numbers in what the format of an address unpacks: those that sentinels are compared with."""
+
+    def __init__(self, address: ModbusAddress) -> None:
+        self._little = address.order in ("CDAB", "DCBA")
+        self._width = REGISTERS.get(address.type, 0) * 2 if address.count else 0
+
+    def __call__(self, raw: Any) -> list[int]:
+        if isinstance(raw, int):
+            return [raw]
+        width, order = self._width or len(raw), "little" if self._little else "big"
+        return [int.from_bytes(raw[at : at + width], order) for at in range(0, len(raw), width)]  # type: ignore[arg-type]
+
+
+def _format(address: ModbusAddress) -> tuple[str, Finish | None]:
     """The struct code of a value in its lane, and what is left to do afterwards."""
     sentinels = {raw: by_name(name) for raw, name in address.sentinels.items()}
-    code = _CODES.get(address.type)
-    if code is not None:
-        if not sentinels:
-            return code, None
-        # Sentinels are compared as unsigned words: a NaN is not equal to itself, and has a payload.
-        unsigned = _UNSIGNED[registers]
-        return unsigned, _sentinel_finish(sentinels, struct.Struct("=" + unsigned), struct.Struct("=" + code))
+    if address.count is not None:
+        return f"{address.registers * 2}s", _array_finish(address, sentinels)
+    code = _CODES.get(address.type) or _BCD.get(address.type)
+    if code is None:
+        return f"{address.registers * 2}s", _bytes_finish(address, sentinels)
+    if address.type in _BCD:
+        return code, _bcd_finish(sentinels)
+    if address.fields:
+        return code, _fields_finish(address.named_bits, sentinels)
+    if not sentinels:
+        return code, None
+    # Sentinels are compared as unsigned words: a NaN is not equal to itself, and has a payload.
+    unsigned = _UNSIGNED[struct.calcsize("=" + code)]
+    return unsigned, _sentinel_finish(sentinels, struct.Struct("=" + unsigned), struct.Struct("=" + code))
+
+
+def _bytes_finish(address: ModbusAddress, sentinels: Mapping[int, int]) -> Finish:
+    """Of strings, bytes and date-times."""
     reverse = address.order in ("CDAB", "DCBA")
-    encoding = address.encoding if address.type == "string" else None
+    read: Callable[[bytes], Any] | None = None
+    if address.layout is not None:
+        read = date_reader(address.layout, address.zone)
+    elif address.type == "string":
+        read = _text_reader(address.encoding, address.padding)
 
     def finish(data: bytes) -> tuple[Any, int]:
         if reverse:
             data = data[::-1]
         status = sentinels.get(int.from_bytes(data, "big"), 0) if sentinels else 0
-        if encoding is None:
+        if read is None:
             return data, status
         try:
-            return data.decode(encoding).rstrip("\0 "), status
-        except UnicodeError:
+            return read(data), status
+        except (ValueError, OverflowError):  # not of this encoding; no such day
             return data, status or BAD_DECODING_ERROR
 
-    return f"{registers * 2}s", finish
+    return finish
+
+
+def _text_reader(encoding: str, padding: str) -> Callable[[bytes], str]:
+    if padding == "nul":
+        width = 2 if encoding.lower().replace("_", "-").startswith("utf-16") else 1
+
+        def until_nul(data: bytes) -> str:
+            for at in range(0, len(data), width):
+                if not any(data[at : at + width]):
+                    return data[:at].decode(encoding)
+            return data.decode(encoding)
+
+        return until_nul
+    if padding == "both":
+        return lambda data: data.decode(encoding).strip("\0 ")
+    if padding == "ff":
+        return lambda data: data.rstrip(b"\xff").decode(encoding).rstrip("\0 ")
+    return lambda data: data.decode(encoding).rstrip("\0 ")
+
+
+def _bcd(raw: int) -> int:
+    """A digit in each four bits. Raises ValueError where they are more than nine."""
+    return int(f"{raw:x}")
+
+
+def _bcd_finish(sentinels: Mapping[int, int]) -> Finish:
+    def finish(raw: int) -> tuple[Any, int]:
+        status = sentinels.get(raw, 0)
+        try:
+            return _bcd(raw), status
+        except ValueError:
+            return raw, status or BAD_DECODING_ERROR
+
+    return finish
+
+
+def _fields_finish(fields: Mapping[str, tuple[int, int]], sentinels: Mapping[int, int]) -> Finish:
+    parts = [(name, first, (1 << number) - 1) for name, (first, number) in fields.items()]
+
+    def finish(raw: int) -> tuple[Any, int]:
+        taken = {name: bool(raw >> first & 1) if mask == 1 else raw >> first & mask for name, first, mask in parts}
+        return taken, sentinels.get(raw, 0)
+
+    return finish
+
+
+def _array_finish(address: ModbusAddress, sentinels: Mapping[int, int]) -> Finish:
+    """Of several numbers; a sentinel among them gives its status to all."""
+    endian = "<" if address.order in ("CDAB", "DCBA") else ">"
+    code = _CODES.get(address.type) or _BCD[address.type]
+    form = struct.Struct(f"{endian}{address.count}{code}")
+    words = struct.Struct(f"{endian}{address.count}{_UNSIGNED[struct.calcsize('=' + code)]}")
+    bcd = address.type in _BCD
+
+    def finish(data: bytes) -> tuple[Any, int]:
+        status = 0
+        if sentinels:
+            status = next((sentinels[word] for word in words.unpack(data) if word in sentinels), 0)
+        values = list(form.unpack(data))
+        if bcd:
+            try:
+                values = [_bcd(value) for value in values]
+            except ValueError:
+                return values, status or BAD_DECODING_ERROR
+        return values, status
+
+    return finish
 
 
 def _sentinel_finish(sentinels: Mapping[int, int], unsigned: struct.Struct, native: struct.Struct) -> Finish:
@@ -195,3 +322,18 @@ def _sentinel_finish(sentinels: Mapping[int, int], unsigned: struct.Struct, nati
     if unsigned.format == native.format:
         return lambda raw: (raw, look_up(raw, 0))
     return lambda raw: (unpack(pack(raw))[0], look_up(raw, 0))
+
+
+def decode_one(address: ModbusAddress, data: bytes) -> tuple[Any, int]:
+    """Value and StatusCode of the registers of one address, whose bytes `data` are as received; for bits the byte with the bit.
+
+    Factors of other registers are not applied. Raises ValueError for too few bytes, and what `compile_decoder` raises.
+    """
+    bits = address.table in ("coil", "discrete")
+    size = 1 if bits else address.registers * 2
+    if len(data) < size:
+        raise ValueError(f"{len(data)} bytes for {address.type}")
+    value = Value(address.wire, address.registers, 0)
+    decoder = compile_decoder(Read(address.wire, address.registers, (value,)), {0: address}, bits=bits)
+    values, status = decoder.decode(data[:size])
+    return values[0], status[0] if status else 0

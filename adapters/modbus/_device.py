@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from adapters.contract import DeviceSpec
 from adapters.modbus._decode import Decoder, check_address, compile_decoder
@@ -13,7 +14,10 @@ from adapters.modbus._errors import bad_model
 from adapters.modbus._isolate import BadSpan, Cut, Defect, Limit, Probe
 from adapters.modbus._link import Request
 from adapters.modbus._plan import Problem, Read, Value, plan
+from adapters.modbus._scaling import UNREAD, Factor, Source, constant, times, trouble
 from adapters.modbus._settings import ModbusDeviceSettings
+from schemas.bilingual import Bilingual, chinese
+from schemas.modbus import REGISTERS
 from schemas.profile import ModbusAddress, ModbusRules
 
 FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
@@ -33,6 +37,20 @@ class Block:
     read: Read
     request: Request
     decoder: Decoder
+    points: tuple[int, ...]
+    """The points of its values that somebody has asked for: those of the decoder without what only factors need."""
+    scaled: bool = False
+    """Some of its values are factors, or are multiplied by one."""
+
+
+@dataclass(slots=True)
+class Answered:
+    """A block's values. `told`: what a person should know of some points."""
+
+    points: Sequence[int]
+    values: Sequence[Any]
+    status: Sequence[int] | None
+    told: dict[int, str]
 
 
 @dataclass(slots=True)
@@ -136,6 +154,10 @@ class Device:
         self.troubles: dict[int, str] = {}
         """Points that the device answers with exceptions, and what it says."""
         self.refused: dict[tuple[str, tuple[int, int]], Refused] = {}
+        self.factors: dict[int, Source] = {}
+        """What the factors' registers held last, by point; those that are read for nothing else have negative ones."""
+        self._scaling: dict[int, Factor] = {}
+        self._sources: dict[int, ModbusAddress] = {}
         self._limits: dict[str, int] = {}
         self._cuts: dict[str, set[int]] = {}
         values: dict[str, dict[str, list[Value]]] = {}
@@ -145,19 +167,108 @@ class Device:
                 raise bad_model(f"device {spec.id}, signal {point.signal}: address", address, ModbusAddress)
             self.addresses[point.id] = address
             self.groups[point.id] = point.group
-            problem = check_address(address)
+        named = {point.signal: point.id for point in spec.points}
+        for point in spec.points:
+            address = self.addresses[point.id]
+            problem = check_address(address) or self._scale(point.id, address, named)
             if problem is not None:
                 self.unreadable[point.id] = problem
                 continue
             tables = values.setdefault(point.group, {})
-            tables.setdefault(address.table, []).append(Value(address.wire, address.registers, point.id))
+            tables.setdefault(address.table, []).append(self.value(point.id))
+            factor = self._scaling.get(point.id)
+            if factor is not None and factor.source is not None and factor.source < 0:
+                source = self.value(factor.source)
+                beside = tables.setdefault(self._sources[factor.source].table, [])
+                if source not in beside:
+                    beside.append(source)
         for tables in values.values():
             for table in tables:
                 _, problems = self.plan(table, tables[table])
                 self.unreadable.update((problem.point, problem.text) for problem in problems)
+        for point_id, factor in self._scaling.items():
+            if factor.source in self.unreadable:
+                why = self.unreadable[factor.source]
+                self.unreadable[point_id] = Bilingual(f"scale_by: {why}", f"scale_by：{chinese(why)}")
+        self.unreadable = {point_id: why for point_id, why in self.unreadable.items() if point_id >= 0}
+        for tables in values.values():
+            for table in tables:
                 tables[table] = [value for value in tables[table] if value.point not in self.unreadable]
         self.scans = {group: Scan(group, spec.groups.get(group, 1.0), tables) for group, tables in values.items()}
         self.replan()
+
+    def value(self, point: int) -> Value:
+        """Where the value of a point, or of a factor, lies."""
+        address = self.addresses[point] if point >= 0 else self._sources[point]
+        return Value(address.wire, address.registers, point)
+
+    def source(self, point: int) -> int | None:
+        """The point of the registers whose value multiplies those of `point`, if there are such."""
+        factor = self._scaling.get(point)
+        return factor.source if factor is not None else None
+
+    def table(self, point: int) -> str:
+        """The table in which the value of a point, or of a factor, lies."""
+        return (self.addresses[point] if point >= 0 else self._sources[point]).table
+
+    def _scale(self, point: int, address: ModbusAddress, named: dict[str, int]) -> str | None:
+        """Takes note of what the values of a point are multiplied by; what is wrong with that, else None."""
+        by = address.scale_by
+        fixed = constant(address, self.rules.ratios)
+        if isinstance(fixed, str):
+            return fixed
+        if by is None:
+            if fixed != 1:
+                self._scaling[point] = Factor(fixed)
+            return None
+        if by.signal is None:
+            place = ModbusAddress(table=by.table, address=by.address, type=by.type, order=by.order)
+            source = next((known for known, where in self._sources.items() if known < 0 and where == place), None)
+            source = source or -1 - sum(known < 0 for known in self._sources)
+        else:
+            if by.signal not in named:
+                return Bilingual(
+                    f"scale_by: this device has no signal {by.signal!r}", f"scale_by：该设备没有信号 {by.signal!r}"
+                )
+            source = named[by.signal]
+            place = self.addresses[source]
+            if place.type not in REGISTERS or place.table in BITS or place.fields or place.count or source == point:
+                return Bilingual(
+                    f"scale_by: the signal {by.signal!r} holds no number that could be a factor",
+                    f"scale_by：信号 {by.signal!r} 不是可作系数的数值",
+                )
+        self._sources[source] = place
+        self._scaling[point] = Factor(fixed * by.scale, source, by.exponent)
+        return None
+
+    def decoded(self, block: Block, data: bytes) -> Answered:
+        """What a block's response says; factors that are among it are used at once, and kept for other blocks."""
+        values, status = block.decoder.decode(data)
+        if not block.scaled:
+            return Answered(block.points, values, status, block.decoder.told)
+        rows = list(zip(block.decoder.points, values, status or (0,) * len(values), strict=True))
+        for point, value, code in rows:
+            if point in self._sources:
+                self.factors[point] = (value, code)
+        told = dict(block.decoder.told)
+        shown = [(point, *self._multiplied(point, value, code, told)) for point, value, code in rows if point >= 0]
+        codes = [code for _, _, code in shown]
+        return Answered(block.points, [value for _, value, _ in shown], codes if any(codes) else None, told)
+
+    def _multiplied(self, point: int, value: Any, code: int, told: dict[int, str]) -> tuple[Any, int]:
+        factor = self._scaling.get(point)
+        if factor is None or code & 0x80000000:
+            return value, code
+        if factor.source is None:
+            return times(value, factor.constant), code
+        source = self.factors.get(factor.source, UNREAD)
+        number, problem = factor.of(source)
+        if not problem:
+            return times(value, number), code
+        by = self.addresses[point].scale_by
+        if by is not None and source is not UNREAD:
+            told[point] = trouble(by, source, problem)
+        return value, problem
 
     def plan(self, table: str, values: Iterable[Value]) -> tuple[list[Read], list[Problem]]:
         """The reads of these values, by the rules and by what the device has taught."""
@@ -176,10 +287,15 @@ class Device:
     def blocks(self, tables: dict[str, list[Value]]) -> list[Block]:
         """The values' reads, ready to be sent and decoded."""
         made: list[Block] = []
+        addresses = {**self.addresses, **self._sources} if self._sources else self.addresses
         for table, values in tables.items():
             for read in self.plan(table, values)[0]:
-                decoder = compile_decoder(read, self.addresses, bits=table in BITS)
-                made.append(Block(table, read, self.request(table, read.start, read.size), decoder))
+                decoder = compile_decoder(read, addresses, bits=table in BITS)
+                points = tuple(point for point in decoder.points if point >= 0)
+                scaled = any(point in self._scaling or point in self._sources for point in decoder.points)
+                made.append(Block(table, read, self.request(table, read.start, read.size), decoder, points, scaled))
+        if self._sources:  # factors first, so that none of the values has to wait for the next scan
+            made.sort(key=lambda block: self._sources.keys().isdisjoint(block.decoder.points))
         return made
 
     def request(self, table: str, start: int, size: int) -> Request:

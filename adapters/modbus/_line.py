@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from adapters.contract import Clock, DeviceState, Item, Lost, PointTrouble, Samples, TransientError
-from adapters.modbus._device import PROBE_MOST, Block, Device, Hunt, Refused, Scan
+from adapters.modbus._device import PROBE_MOST, Answered, Block, Device, Hunt, Refused, Scan
 from adapters.modbus._errors import (
     GATEWAY_FIX_EN,
     GATEWAY_FIX_ZH,
@@ -219,16 +219,25 @@ class Line:
             if response.code not in _PASSING:
                 yield from self._troubled(device, block, response.code)
             return
-        values, status = block.decoder.decode(response.data)
-        self.values += len(values)
+        got = device.decoded(block, response.data)
+        self.values += len(got.values)
         yield Samples(
-            device.id, scan.group, response.received, block.decoder.points, values, status=status,
+            device.id, scan.group, response.received, got.points, got.values, status=got.status,
             complete_to=self._done(scan, response),
         )  # fmt: skip
-        if device.troubles:
-            for point in block.decoder.points:
-                if device.troubles.pop(point, None) is not None:
-                    yield PointTrouble(device.id, point, None)
+        if device.troubles or got.told:
+            yield from self._told(device, got)
+
+    def _told(self, device: Device, got: Answered) -> Iterator[Item]:
+        """What the values of a block say in words, and the end of what was said before."""
+        for point in got.points:
+            problem = got.told.get(point)
+            if device.troubles.get(point) != problem:
+                if problem is None:
+                    del device.troubles[point]
+                else:
+                    device.troubles[point] = problem
+                yield PointTrouble(device.id, point, problem)
 
     def _done(self, scan: Scan, response: Response) -> int | None:
         """The first block of the scan is done; the time up to which all is complete if it was the last."""
@@ -240,7 +249,7 @@ class Line:
         return response.received
 
     def _exception(self, device: Device, scan: Scan, block: Block, response: Response) -> Samples:
-        points = block.decoder.points
+        points = block.points
         self.values += len(points)
         code = modbus_exception(response.code).status if response.code else BAD_DECODING_ERROR
         return Samples(
@@ -254,7 +263,7 @@ class Line:
             f"{block.table} registers {read.start:#06x} to {read.start + read.size - 1:#06x}: {why}",
             f"{block.table} 寄存器 {read.start:#06x} 至 {read.start + read.size - 1:#06x}：{chinese(why)}",
         )
-        for point in block.decoder.points:
+        for point in block.points:
             if device.troubles.get(point) != problem:
                 device.troubles[point] = problem
                 yield PointTrouble(device.id, point, problem)
@@ -312,6 +321,9 @@ class Line:
             f"{refused.table} 寄存器 {first:#06x}（长度 {size}）：{chinese(why)}",
         )
         for group, value in refused.values:
+            if value.point < 0:
+                device.factors[value.point] = (None, status)
+                continue
             yield Samples(device.id, group, received, (value.point,), (None,), status=(status,))
             yield PointTrouble(device.id, value.point, problem)
 
@@ -326,13 +338,14 @@ class Line:
         by_group: dict[str, list[int]] = {}
         for group, value in refused.values:
             by_group.setdefault(group, []).append(value.point)
-            yield PointTrouble(device.id, value.point, None)
+            if value.point >= 0:
+                yield PointTrouble(device.id, value.point, None)
         for group in by_group:
             tables = {refused.table: [value for own, value in refused.values if own == group]}
             for block in device.blocks(tables):
-                values, status = block.decoder.decode(response.data)
-                self.values += len(values)
-                yield Samples(device.id, group, response.received, block.decoder.points, values, status=status)
+                got = device.decoded(block, response.data)
+                self.values += len(got.values)
+                yield Samples(device.id, group, response.received, got.points, got.values, status=got.status)
 
     # ----------------------------------------------------------------------------------------------- units come and go
 
@@ -393,7 +406,9 @@ class Line:
                     missed = scan.skip(after)
                     self.overruns += missed
                     if missed > late:
-                        points = [value.point for values in scan.values.values() for value in values]
+                        points = [
+                            value.point for values in scan.values.values() for value in values if value.point >= 0
+                        ]
                         start = scan.complete_to or now - round((after - before) * 1_000_000)
                         yield Lost(
                             device.id, points, start, now, Cause.OVERRUN, missed - late, "the gateway did not keep up"

@@ -31,15 +31,16 @@ async def read_once(link: Link, device: Device, points: Sequence[int], clock: Cl
         if point in device.unreadable:
             rows[point] = (None, BAD_CONFIGURATION_ERROR)
             continue
-        address = device.addresses[point]
-        tables.setdefault(address.table, []).append(Value(address.wire, address.registers, point))
+        for needed in (point, device.source(point)):
+            if needed is not None and device.value(needed) not in tables.setdefault(device.table(needed), []):
+                tables[device.table(needed)].append(device.value(needed))
     received: int | None = None
     waiting = device.blocks(tables)
     silent = False
     while waiting:
         block = waiting.pop(0)
         if silent:
-            rows.update((point, (None, BAD_NO_COMMUNICATION)) for point in block.decoder.points)
+            rows.update((point, (None, BAD_NO_COMMUNICATION)) for point in block.points)
             continue
         try:
             response = await link.request(block.request, device.rules.timeout)
@@ -51,8 +52,9 @@ async def read_once(link: Link, device: Device, points: Sequence[int], clock: Cl
         if (response.short or response.code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE)) and len(block.read.values) > 1:
             waiting[:0] = [single for value in block.read.values for single in device.blocks({block.table: [value]})]
             continue
-        rows.update(_rows(block, response))
-    order = list(rows)
+        rows.update(_rows(device, block, response))
+    wanted = set(points)
+    order = [point for point in rows if point in wanted]
     return Samples(
         device.id,
         device.groups[points[0]],
@@ -74,13 +76,13 @@ async def read_plain(
     return response.code, b"" if response.code else response.data, response.received
 
 
-def _rows(block: Block, response: Response) -> list[tuple[int, tuple[Any, int]]]:
-    points = block.decoder.points
+def _rows(device: Device, block: Block, response: Response) -> list[tuple[int, tuple[Any, int]]]:
+    points = block.points
     if response.code or response.short:
         status = modbus_exception(response.code).status if response.code else BAD_DECODING_ERROR
         return [(point, (None, status)) for point in points]
-    values, statuses = block.decoder.decode(response.data)
+    got = device.decoded(block, response.data)
     return [
         (point, (value, status))
-        for point, value, status in zip(points, values, statuses or (0,) * len(points), strict=True)
+        for point, value, status in zip(got.points, got.values, got.status or (0,) * len(got.points), strict=True)
     ]

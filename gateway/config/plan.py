@@ -148,7 +148,8 @@ def address_text(address: BaseModel) -> str:
     """An address for people: `input 52 float32`, `nsu=…;s=…`; a third party's as JSON."""
     if isinstance(address, ModbusAddress):
         order = f" {address.order}" if address.registers > 1 and address.order != "ABCD" else ""
-        length = f"[{address.length}]" if address.length is not None else ""
+        many = address.length if address.length is not None else address.count
+        length = f"[{many}]" if many is not None else f" {address.byte}" if address.type in ("int8", "uint8") else ""
         return f"{address.table} {address.wire} {address.type}{length}{order}"
     if isinstance(address, OpcUaAddress):
         return address.node or address.path or ""

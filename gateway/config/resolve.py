@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -21,6 +21,7 @@ from schemas._explain import sentence
 from schemas.bilingual import Bilingual, of_error
 from schemas.documents import NO_SUCH_FILE, Document, DocumentError, Place, Problem, check_part, nearest, validate
 from schemas.library import check_addresses, read_profile
+from schemas.modbus import ModbusAddress, ModbusRules
 from schemas.model import Asset, Deadband, Signal
 from schemas.profile import Group, Profile, ProfileSignal
 
@@ -159,6 +160,7 @@ class _Resolver:
                 signals.append(signal)
         if settings is None or rules is None:
             return None
+        signals = [_with_ratios(signal, rules) for signal in signals]
         path = path_of(asset, self._assets) or ()
         used = {signal.group for signal in signals} or {"default"}
         return PlannedDevice(
@@ -442,6 +444,16 @@ def total(scale: float, offset: float, source: units.Unit, target: units.Unit) -
     factor = source.scale / target.scale
     shift = (source.offset - target.offset) / target.scale
     return float(Fraction(repr(scale)) * factor), float(Fraction(repr(offset)) * factor + shift)
+
+
+def _with_ratios(planned: PlannedSignal, rules: BaseModel) -> PlannedSignal:
+    """The signal with a revision that holds the ratios by which its numbers are multiplied: another ratio, another meaning."""
+    address = planned.address
+    if not isinstance(address, ModbusAddress) or not isinstance(rules, ModbusRules) or not address.ratio:
+        return planned
+    ratios = {name: rules.ratios.get(name) for name in address.ratio}
+    meaning = {**address.model_dump(mode="json", exclude_defaults=True), "ratios": ratios}
+    return replace(planned, revision=planned.signal.revision(meaning))
 
 
 def _with_deadband(signal: Signal, deadband: Deadband | None) -> Signal:

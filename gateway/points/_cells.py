@@ -392,6 +392,39 @@ def _bits(column: Column, text: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
+def _fields(column: Column, text: str) -> dict[str, list[int]]:
+    result: dict[str, list[int]] = {}
+    for part in re.split("[;；\n]", text):
+        if not part.strip():
+            continue
+        match = re.fullmatch(r"(\S.*?)\s*=\s*(\d+)(?:\s*[,、]\s*(\d+))?", narrow(part))
+        if match is None or match[1] in result:
+            raise CellError(
+                shown(part),
+                "请写成 running=0; mode=4,3（起始位,位数），名称不重复",
+                "write running=0; mode=4,3 (first bit,number of bits), each name once",
+            )
+        result[match[1]] = [int(match[2]), int(match[3] or 1)]
+    return result
+
+
+def _words(column: Column, text: str) -> list[str]:
+    return [word for word in re.split(r"[,，;；、\s]+", narrow(text)) if word]
+
+
+def _factor(column: Column, text: str) -> str:
+    from schemas.modbus import ScaleBy
+
+    try:
+        return str(ScaleBy.model_validate(narrow(text)))
+    except ValueError:
+        raise CellError(
+            shown(text),
+            "请写信号名，或如 holding 6 uint16 *0.1、input 49 int16 exponent",
+            "write a signal, or such as holding 6 uint16 *0.1, input 49 int16 exponent",
+        ) from None
+
+
 _RESETS: Final[Choices] = {
     "job": ("工单", "换单", "作业"), "shift": ("班次", "换班"), "power": ("断电", "上电"), "operator": ("人工", "操作员"),
 }  # fmt: skip
@@ -414,4 +447,5 @@ _NUMERIC: Final[dict[CellKind, Callable[[Column, Any, Cell], Any]]] = {
 _TEXTUAL: Final[dict[CellKind, Callable[[Column, str], Any]]] = {
     "id": _id, "signal": _signal, "text": _text, "code": _code, "node": _node, "path": _text, "choice": _choice,
     "bool": _bool, "enum": _enum, "pairs": _pairs, "sentinels": _sentinels, "bits": _bits, "resets": _resets,
+    "fields": _fields, "words": _words, "factor": _factor,
 }  # fmt: skip

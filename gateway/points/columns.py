@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
+from schemas.modbus import LAYOUTS, ModbusType
 from schemas.model import Kind, Text, ValueType
-from schemas.profile import ModbusType
 
 CellKind = Literal[
     "id", "signal", "text", "code", "node", "path", "int", "register", "number", "duration", "choice", "bool",
-    "enum", "pairs", "deadband", "sentinels", "bits", "resets",
+    "enum", "pairs", "deadband", "sentinels", "bits", "resets", "fields", "words", "factor",
 ]  # fmt: skip
 Choices = dict[str, tuple[str, ...]]
 """What is stored -> what else is understood."""
@@ -81,6 +81,11 @@ _MODBUS_TYPES: Final[Choices] = {
     "float64": ("double", "lreal", "f64", "双精度", "64位浮点"),
     "uint64": ("ulint", "lword", "u64", "无符号64位"),
     "int64": ("lint", "i64", "s64", "有符号64位"),
+    "int8": ("i8", "s8", "sbyte", "有符号8位"),
+    "uint8": ("byte", "u8", "无符号8位"),
+    "bcd16": ("bcd", "bcd码", "16位bcd"),
+    "bcd32": ("32位bcd", "双字bcd"),
+    "datetime": ("时间", "日期时间", "date time", "timestamp"),
     "bool": ("bit", "boolean", "布尔", "开关量"),
     "string": ("字符串", "文本", "str"),
     "bytes": ("字节", "原始字节"),
@@ -91,6 +96,10 @@ _ORDERS: Final[Choices] = {
     "BADC": ("2143", "字节交换", "byte swap"),
     "DCBA": ("4321", "小端", "little endian", "little-endian"),
 }
+_BYTES: Final[Choices] = {"low": ("低", "低字节", "lsb", "lo"), "high": ("高", "高字节", "msb", "hi")}
+_PADDINGS: Final[Choices] = {
+    "end": ("末尾", "尾部"), "nul": ("到nul为止", "c字符串", "c string"), "both": ("两端", "首尾"), "ff": ("0xff",),
+}  # fmt: skip
 _KINDS: Final[Choices] = {
     **dict.fromkeys(get_args(Kind), ()),
     "measurement": ("测量值", "测量", "模拟量"),
@@ -177,7 +186,23 @@ POINTS: Final = Sheet(
         Column("data_type", "寄存器数据类型", "data type", "choice", ("数据类型", "类型", "格式"), _MODBUS_TYPES, protocol="modbus", width=16),
         Column("order", "字节序", "byte order", "choice", ("字节顺序", "字序", "endian", "order", "word order"), _ORDERS, protocol="modbus"),
         Column("length", "寄存器个数", "length", "int", ("长度", "registers", "寄存器数"), protocol="modbus"),
+        Column("byte", "高低字节", "byte of register", "choice", ("字节", "byte"), _BYTES, protocol="modbus",
+               note=_t("int8、uint8 用：low 或 high", "for int8 and uint8: low or high")),
+        Column("count", "数组个数", "array size", "int", ("数组长度", "count"), protocol="modbus",
+               note=_t("连续多少个同类型数值，合为一个数组", "so many numbers of the type after each other make one array")),
         Column("encoding", "字符编码", "encoding", "code", ("编码",), protocol="modbus"),
+        Column("padding", "填充字符", "padding", "choice", ("填充", "字符串填充"), _PADDINGS, protocol="modbus",
+               note=_t("end 去掉末尾的空格和 NUL；nul 到第一个 NUL 为止；both 首尾都去；ff 连 0xFF 也去", "end: blanks and NULs at the end; nul: up to the first NUL; both: in front too; ff: 0xFF as well")),
+        Column("layout", "时间格式", "date-time layout", "choice", ("日期时间格式", "layout"), dict.fromkeys(LAYOUTS, ()), protocol="modbus", width=14),
+        Column("zone", "设备时区", "time zone", "code", ("时区", "zone"), protocol="modbus", note=_t("如 Asia/Shanghai；不填为 UTC", "such as Asia/Shanghai; UTC if empty"), width=14),
+        Column("fields", "位字段", "named bits", "fields", ("命名位", "fields"), protocol="modbus",
+               note=_t("如 running=0; mode=4,3（起始位,位数），合为一个对象", "such as running=0; mode=4,3 (first bit,number of bits), which make one object"), width=22),
+        Column("ratio", "变比名称", "ratios", "words", ("变比", "ct pt", "ratio"), protocol="modbus",
+               note=_t("设备规则 ratios 中的名称，如 ct,pt", "names of the ratios in the device's rules, such as ct,pt")),
+        Column("scale_by", "系数来源", "scaled by", "factor", ("倍率寄存器", "scale by"), protocol="modbus",
+               note=_t("信号名，或如 holding 6 uint16 *0.1、input 49 int16 exponent", "a signal, or such as holding 6 uint16 *0.1, input 49 int16 exponent"), width=22),
+        Column("faults", "故障说明", "fault texts", "enum", ("故障值说明", "faults"), protocol="modbus",
+               note=_t("故障值（十进制）的文字，如 32770=断线|Open circuit", "fault values (decimal) in words, such as 32770=断线|Open circuit"), width=24),
         Column("sentinels", "故障值", "fault values", "sentinels", ("无效值", "sentinels"), protocol="modbus",
                note=_t("如 0x7FFF=BadSensorFailure；多个用分号隔开", "such as 0x7FFF=BadSensorFailure; separated by semicolons"), width=18),
         Column("type", "信号类型", "signal type", "choice", ("值类型", "value type", "type"), _VALUE_TYPES),

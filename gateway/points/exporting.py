@@ -30,7 +30,23 @@ _LIST_MOST: Final = 255
 """Longest list that a validation may hold inline (ECMA-376 part 1 §18.3.1.32 as Excel reads it)."""
 _TEXT_FORMAT: Final = "@"
 _TEXTUAL: Final = frozenset(
-    {"id", "signal", "text", "code", "node", "path", "enum", "pairs", "sentinels", "bits", "resets", "register"}
+    {
+        "id",
+        "signal",
+        "text",
+        "code",
+        "node",
+        "path",
+        "enum",
+        "pairs",
+        "sentinels",
+        "bits",
+        "resets",
+        "register",
+        "fields",
+        "words",
+        "factor",
+    }
 )
 NOTES: Final = Column("notes", "备注", "notes", "text", width=60)
 """What whoever edits the table should know of a row. Written behind the other columns where a row has it; import leaves it aside."""
@@ -90,7 +106,11 @@ def _written(column: Column, value: Any, language: str) -> Any:
             return "; ".join(f"{key}={escaped(text)}" for key, text in value.items())
         case "sentinels":
             return "; ".join(f"0x{raw:X}={name}" for raw, name in value.items())
-        case "bits" | "resets":
+        case "fields":
+            return "; ".join(
+                f"{name}={first}" + (f",{number}" if number != 1 else "") for name, (first, number) in value.items()
+            )
+        case "bits" | "resets" | "words":
             return ",".join(str(part) for part in value)
         case "deadband":
             return f"{value['percent']!r}%" if "percent" in value else value["absolute"]
@@ -323,4 +343,6 @@ def signal_values(protocol: str, signal: ProfileSignal) -> Values:
     found.pop("type", None)
     if kind is not None:
         values["data_type"] = kind
+    if "scale_by" in found:
+        found["scale_by"] = str(getattr(address, "scale_by"))  # noqa: B009 - the address is of either protocol
     return {**values, **found}

@@ -330,6 +330,7 @@ class _Importer:
 _SIGNAL_PLACES: Final[dict[str, str]] = {
     "address": "address", "address.type": "data_type", "counter": "counts", "range": "low", "description": "description_zh",
     **{f"address.{k}": k for k in ("table", "address", "number", "order", "length", "encoding", "sentinels", "node", "path", "sampling", "queue")},
+    **{f"address.{k}": k for k in ("byte", "count", "padding", "layout", "zone", "fields", "ratio", "scale_by", "faults")},
     **{f"counter.{k}": k for k in ("counts", "per_count", "modulus", "resets_on", "may_decrease", "max_rate")},
     **{k: k for k in ("name", "type", "unit", "source_unit", "scale", "offset", "bit", "bits", "kind", "deadband", "enum", "silence", "store", "group", "asset", "semantic_id")},
 }  # fmt: skip
@@ -406,7 +407,24 @@ _SIGNAL_KEYS: Final = (
     "group",
 )
 _ADDRESS_KEYS: Final = {
-    "modbus": ("table", "address", "number", "order", "length", "encoding", "sentinels"),
+    "modbus": (
+        "table",
+        "address",
+        "number",
+        "order",
+        "length",
+        "byte",
+        "count",
+        "encoding",
+        "padding",
+        "layout",
+        "zone",
+        "fields",
+        "ratio",
+        "scale_by",
+        "sentinels",
+        "faults",
+    ),
     "opcua": ("node", "path", "sampling", "queue"),
 }
 
@@ -445,7 +463,14 @@ def _type_of(values: Values, protocol: str) -> str | None:
         return None
     if "bit" in values or values.get("table") in ("coil", "discrete"):
         return "bool"
-    return str(values.get("data_type", "uint16"))
+    if "count" in values:
+        return "array"
+    if "fields" in values:
+        return "object"
+    kind = str(values.get("data_type", "uint16"))
+    if "scale_by" in values or "ratio" in values:
+        return "float64"
+    return {"bcd16": "uint16", "bcd32": "uint32"}.get(kind, kind)
 
 
 def _text(values: Values, key: str) -> dict[str, str]:

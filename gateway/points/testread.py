@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.contract import DeviceSpec, LinkSpec, Point, SystemClock, TransientError
-from adapters.modbus import ModbusAdapter, ModbusDeviceSettings, ModbusLinkSettings
+from adapters.modbus import ModbusAdapter, ModbusDeviceSettings, ModbusLinkSettings, decode_one
 from schemas.bilingual import Bilingual
 from schemas.profile import REGISTERS, ModbusAddress, ModbusRules
 from schemas.status import BAD_DECODING_ERROR, BAD_NO_COMMUNICATION, modbus_exception
@@ -186,7 +186,7 @@ def tested(address: ModbusAddress, data: bytes, status: int, received: int) -> M
     raw = data[: 2 * address.registers]
     value: Any = None
     try:
-        value = decode(raw, address.type, address.order, address.encoding)
+        value, status = decode_one(address, raw)
     except (ValueError, LookupError):
         status = BAD_DECODING_ERROR
     registers = tuple(int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2))

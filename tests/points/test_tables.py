@@ -54,8 +54,33 @@ def modbus_addresses(draw: st.DrawFn) -> dict[str, Any]:
     address["order"] = draw(st.sampled_from(["ABCD", "BADC", "CDAB", "DCBA"]))
     if address["type"] in ("string", "bytes"):
         return address | {"length": draw(st.integers(1, 125)), "encoding": draw(st.sampled_from(["utf-8", "gbk"]))}
+    if draw(st.booleans()):
+        return address | _meaning_of_registers(draw)
     bad = st.sampled_from(["BadSensorFailure", "UncertainSensorNotAccurate"])
     return address | _subset(draw, {"sentinels": st.dictionaries(st.integers(0, 2**64 - 1), bad, max_size=3)})
+
+
+def _meaning_of_registers(draw: st.DrawFn) -> dict[str, Any]:
+    texts = st.fixed_dictionaries({"zh": WORDS, "en": WORDS})
+    factors = ["ct/ratio", "holding 6 uint16", "input 49 int16 exponent", "holding 6 uint32 CDAB *0.1"]
+    bits = st.tuples(st.integers(0, 8), st.integers(1, 8)) | st.integers(0, 15)
+    factor = _subset(
+        draw,
+        {"ratio": st.lists(IDS, max_size=3), "scale_by": st.sampled_from(factors)},
+    )
+    return draw(
+        st.sampled_from(
+            [
+                {"type": "uint8", "byte": "high"},
+                {"type": "uint16", "fields": draw(st.dictionaries(IDS, bits, min_size=1, max_size=4))},
+                {"type": "bcd32", **factor},
+                {"type": "int32", "count": draw(st.integers(2, 40)), **factor},
+                {"type": "datetime", "layout": "bcd6", "zone": "Asia/Shanghai"},
+                {"type": "string", "length": 4, "padding": draw(st.sampled_from(["nul", "both", "ff"]))},
+                {"type": "int16", "sentinels": {7: "BadSensorFailure"}, "faults": {7: draw(texts)}},
+            ]
+        )
+    )
 
 
 @st.composite

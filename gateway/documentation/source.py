@@ -28,7 +28,7 @@ SECTIONS: Final[tuple[tuple[Words, tuple[str, ...]], ...]] = (
     (Words("Begin", "入门"), ("quick-start", "first-hour", "offline", "page")),
     (
         Words("Connect machines", "接入设备"),
-        ("opcua", "modbus", "points", "discover-modbus", "configuration", "apply", "setup-api"),
+        ("opcua", "modbus", "profiles", "points", "discover-modbus", "configuration", "apply", "setup-api"),
     ),
     (
         Words("Run", "运行与维护"),

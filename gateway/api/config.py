@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import msgspec
 from fastapi import APIRouter, Query
@@ -30,10 +27,9 @@ from gateway.apply import requests
 from gateway.apply.difference import Difference
 from gateway.apply.history import Files, History, Kept, put_back, write_files
 from gateway.apply.requests import Answer, NoCollectorError
+from gateway.config.secrets import holds_secret
 from schemas.bilingual import Bilingual
 from schemas.documents import DocumentError, parse_yaml
-
-_SECRET_KEY = re.compile(r"(^|_)(password|passphrase|secret|token|api_?key)$", re.IGNORECASE)
 
 
 class ConfigState(msgspec.Struct, frozen=True):
@@ -261,26 +257,6 @@ def _etag(text: str) -> str:
 def _showable(text: str) -> bool:
     """Whether no secret stands in the text; of one that cannot be read nobody knows."""
     try:
-        data = parse_yaml(text, "").data
+        return not holds_secret(parse_yaml(text, "").data)
     except DocumentError:
         return False
-    return not _holds(data, _is_secret)
-
-
-def _holds(data: Any, secret: Callable[[str, Any], bool], key: str = "") -> bool:
-    if isinstance(data, dict):
-        return any(_holds(value, secret, str(name)) for name, value in data.items())
-    if isinstance(data, list):
-        return any(_holds(value, secret, key) for value in data)
-    return secret(key, data)
-
-
-def _is_secret(key: str, value: Any) -> bool:
-    if value is None or isinstance(value, bool):
-        return False
-    if _SECRET_KEY.search(key):
-        return True
-    try:
-        return isinstance(value, str) and "://" in value and urlsplit(value).password is not None
-    except ValueError:
-        return True

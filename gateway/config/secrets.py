@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
@@ -129,3 +130,23 @@ def settings_with_secrets(
 def _types_of(model: type[BaseModel], key: Any) -> list[Any]:
     info = model.model_fields.get(str(key))
     return members_of(info.annotation) if info is not None else []
+
+
+def holds_secret(data: Any) -> bool:
+    """Whether a secret stands in clear somewhere in a configuration's data, judged by its keys; also a password in a URL."""
+    return _holds(data, "")
+
+
+def _holds(data: Any, key: str) -> bool:
+    if isinstance(data, dict):
+        return any(_holds(value, str(name)) for name, value in data.items())
+    if isinstance(data, list):
+        return any(_holds(value, key) for value in data)
+    if data is None or isinstance(data, bool):
+        return False
+    if _SECRET_KEY.search(key):
+        return True
+    try:
+        return isinstance(data, str) and "://" in data and urlsplit(data).password is not None
+    except ValueError:
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.config.secrets import holds_secret
 from gateway.looking.questions import Export, FailedLookError, Language, Mistake, Table
 from gateway.looking.shapes import Document, Notice, TableDraft
 from gateway.points._grid import TableError, TableProblem
@@ -91,6 +92,12 @@ def configuration(file: Path) -> tuple[str, dict[str, Any]]:
         raise unreadable(error) from error
     if data is not None and not isinstance(data, dict):
         raise FailedLookError("failed", f"{file}: the file is no mapping", f"{file}：文件内容不是映射")
+    if holds_secret(data):  # the draft would hand it to whoever may ask
+        raise FailedLookError(
+            "config_broken", f"{file}: a secret stands in the file in clear", f"{file}：文件中有明文密码",
+            fix_en="Put it into the environment or into a file ({env: NAME} or {file: PATH}), and change it.",
+            fix_zh="请移到环境变量或文件中（{env: 变量名} 或 {file: 路径}），并更换该密码。",
+        )  # fmt: skip
     return text, data or {}
 
 

@@ -174,6 +174,24 @@ def test_a_configuration_that_is_broken_already(config: Path) -> None:
     assert caught.value.failure.fix_zh
 
 
+@pytest.mark.parametrize("member", ["user: u, password: tops", "x: 'opc.tcp://u:tops@PLC:4840'"])
+def test_a_secret_in_clear_is_not_handed_out(config: Path, member: str) -> None:
+    config.write_text(TEXT.replace("security: none", f"security: none, {member}"), encoding="utf-8")
+    table = exported(Export(form="csv"))
+    for ask in (
+        lambda: removed(RemoveDevice(file=str(config), device="meter-01")),
+        lambda: added(
+            AddDevice(file=str(config), device=NewDevice("c"), link=Link("modbus", METER), profile="eastron-sdm630")
+        ),
+        lambda: imported(Table(file=str(config), name="t.csv", data=table.data)),
+    ):
+        with pytest.raises(FailedLookError) as caught:
+            ask()
+        assert caught.value.failure.reason == "config_broken"
+        assert "tops" not in str(caught.value.failure)
+        assert caught.value.failure.fix_zh
+
+
 def test_a_table_there_and_back(config: Path) -> None:
     table = exported(Export(form="csv-gbk", file=str(config), lang="zh"))
     assert table.data.decode("gb18030").splitlines()[1:]

@@ -130,7 +130,7 @@ class OpcUaAdapter:
                     self._acks,
                     lost,
                 )
-                link.conditions = self._conditions
+                link.monitored.conditions = self._conditions
                 link.session.frames, link.session.now = self.frames, self._spec.clock.now
                 self.frames.note(self._spec.clock.now(), f"connecting to {endpoint}")
                 tried.append(link)

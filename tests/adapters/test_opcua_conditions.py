@@ -120,7 +120,7 @@ async def test_alarms_of_node_opcua(server: ReadingServer) -> None:
     # the alarm is still there: nothing new
     async with host:
         requests = host.adapter.counters().requests
-        await host.until(lambda: host.adapter._link._refresher.supported)  # type: ignore[union-attr]
+        await host.until(lambda: host.adapter._link.monitored.refresher.supported)  # type: ignore[union-attr]
         server.do(value=95)
         await host.until(lambda: states(host))
         assert [e.fields["limit"] for e in host.of(DeviceEvent)] == ["HighHigh"]
@@ -145,7 +145,7 @@ async def test_a_server_without_conditions_stays_fine() -> None:
     with SmallServer() as server:
         async with Collector(link(server.endpoint, device([node("v0")], events=(ALARM,)))) as host:
             await host.until(lambda: host.rows(0))
-            await host.until(lambda: host.adapter._link._refresher.supported is False)  # type: ignore[union-attr]
+            await host.until(lambda: host.adapter._link.monitored.refresher.supported is False)  # type: ignore[union-attr]
             server.write("v0", 77)
             await host.until(lambda: host.last(0) == 77)
             assert host.error is None
@@ -157,7 +157,7 @@ async def test_an_alarm_that_changes_while_the_link_is_cut_comes_once(server: Re
         endpoint = server.endpoint.replace(str(server.port), str(proxy.port))
         host = Collector(link(endpoint, device([server.node(1)], events=(clause,))))
         await host.connect()
-        await host.until(lambda: host.rows(0) and host.adapter._link._refresher.supported)  # type: ignore[union-attr]
+        await host.until(lambda: host.rows(0) and host.adapter._link.monitored.refresher.supported)  # type: ignore[union-attr]
         await asyncio.to_thread(server.do, value=50)
         await asyncio.to_thread(server.do, value=85)
         await host.until(lambda: states(host) and host.of(DeviceEvent)[-1].fields["limit"] == "High")
@@ -166,7 +166,7 @@ async def test_an_alarm_that_changes_while_the_link_is_cut_comes_once(server: Re
         await host.disconnect()
         await asyncio.to_thread(server.do, value=95)
         async with host:
-            await host.until(lambda: states(host) and host.adapter._link._refresher.supported)  # type: ignore[union-attr]
+            await host.until(lambda: states(host) and host.adapter._link.monitored.refresher.supported)  # type: ignore[union-attr]
             await asyncio.to_thread(server.do, value=5)
             await host.until(lambda: host.of(DeviceEvent)[-1].fields["limit"] == "LowLow")
             told = [event.fields["limit"] for event in host.of(DeviceEvent)]

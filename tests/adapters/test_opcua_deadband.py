@@ -101,7 +101,7 @@ async def test_node_opcua_keeps_slow_drifts_and_is_used(foreign: ReadingServer) 
         await host.until(lambda: host.rows(0) and host.rows(1))
         assert [held.held for held in host.of(DeadbandHeld)] == []
         assert host.adapter._link is not None
-        assert all(item.filtered for item in host.adapter._link._items.values())
+        assert all(item.filtered for item in host.adapter._link.monitored.items.values())
 
 
 async def test_asyncuas_server_loses_slow_drifts_and_is_not_used() -> None:

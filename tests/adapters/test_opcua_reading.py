@@ -84,7 +84,7 @@ async def test_access_that_is_revoked_and_given_back(server: ReadingServer) -> N
             host.troubles()[0][1] or ""
         )
         told = len(host.troubles())
-        await host.until(lambda: len(host.troubles()) > told or host.adapter._link._items[0].pause > 0.3)  # type: ignore[union-attr]
+        await host.until(lambda: len(host.troubles()) > told or host.adapter._link.monitored.items[0].pause > 0.3)  # type: ignore[union-attr]
         assert None not in [problem for _, problem in host.troubles()]  # an item that is made is not yet one that tells
         server.do(readable=True)
         await host.until(lambda: host.last(0) == 8 and host.troubles()[-1] == (0, None))

@@ -113,6 +113,29 @@ _LOST: Final = _Meaning(
     "The connection broke: check cable, switch and server if it happens often.",
     "连接中断：若频繁发生，请检查网线、交换机与服务器。",
 )  # fmt: skip
+_OF_THE_ADAPTER: Final = {
+    meaning.reason: meaning
+    for meaning in (
+        _SHUTDOWN,
+        _Meaning(
+            TransientError, "subscription_silent",
+            "The server told nothing more although it should; the gateway connects again by itself. If it happens often, look at the "
+            "server's load, and use longer periods or fewer groups.",
+            "服务器不再上报数据；网关会自动重新连接。若频繁发生，请检查服务器负载，并加大周期或减少分组。",
+        ),
+        _Meaning(
+            TransientError, "subscription_lost",
+            "The server ends what the gateway subscribes, again and again: look into its log, and at its limits and its licence.",
+            "服务器反复结束订阅：请查看服务器日志及其订阅上限与授权。",
+        ),
+        _Meaning(
+            TransientError, "service_level_low",
+            "The server says that it is not well, and the other one is better; the gateway goes there. Look into this server's log.",
+            "该服务器自报状态不佳，网关已转到更好的一台。请查看该服务器的日志。",
+        ),
+    )
+}  # fmt: skip
+"""With what a link is lost although no call failed."""
 _REFUSED: Final = _Meaning(
     TransientError, "refused",
     "Nothing listens there: check that the server runs and that host and port are right.",
@@ -262,8 +285,8 @@ def after(seconds: float) -> Callable[[], bool]:
 
 
 def lost(where: str, what: str, reason: str, *, retry_after: float | None = None) -> TransientError:
-    """The link is lost although no call failed: a silent subscription, an announced shutdown."""
-    meaning = _SHUTDOWN if reason == "server_shutdown" else _LOST
+    """The link is lost although no call failed: a silent subscription, an announced shutdown. `reason` is one of `_OF_THE_ADAPTER`."""
+    meaning = _OF_THE_ADAPTER[reason]
     return TransientError(
         Bilingual(f"{where}: {what}", f"{where}：{chinese(what)}"),
         reason=reason,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -23,7 +23,7 @@ from schemas.documents import NO_SUCH_FILE, Document, DocumentError, Place, Prob
 from schemas.library import check_addresses, read_profile
 from schemas.modbus import ModbusAddress, ModbusRules
 from schemas.model import Asset, Deadband, Signal
-from schemas.profile import Group, Profile, ProfileSignal
+from schemas.profile import Anchor, Group, Profile, ProfileSignal
 
 _NOT_NONE = frozenset({"unit", "source_unit", "scale", "offset", "store", "description"})
 """Keys of an override in which nothing means what the profile says."""
@@ -178,7 +178,7 @@ class _Resolver:
             signals=tuple(signals),
             events=(*(profile.events if profile is not None else ()), *device.events),
             clock=device.clock,
-            anchor=profile.anchor if profile is not None else None,
+            anchor=_anchor(profile, signals) if profile is not None else None,
             options={name: group for name, group in groups.items() if name in used},
         )
 
@@ -454,6 +454,23 @@ def _with_ratios(planned: PlannedSignal, rules: BaseModel) -> PlannedSignal:
     ratios = {name: rules.ratios.get(name) for name in address.ratio}
     meaning = {**address.model_dump(mode="json", exclude_defaults=True), "ratios": ratios}
     return replace(planned, revision=planned.signal.revision(meaning))
+
+
+def _anchor(profile: Profile, signals: Sequence[PlannedSignal]) -> Anchor | None:
+    """The profile's anchor in the unit in which this device's signal is stored, which an override may have changed."""
+    anchor = profile.anchor
+    wanted = next((s for s in signals if anchor is not None and s.signal.name == anchor.signal), None)
+    if anchor is None or wanted is None:
+        return anchor
+    unit = next(s.unit for s in profile.signals if s.name == anchor.signal)
+    if unit == wanted.signal.unit or not unit or not wanted.unit:
+        return anchor
+    try:
+        scale, offset = units.conversion(units.resolve(unit), units.resolve(wanted.unit))
+    except units.UnitError:  # another quantity: what the device measures is not what the profile thinks
+        return None
+    low, high = sorted((anchor.min * scale + offset, anchor.max * scale + offset))
+    return anchor.model_copy(update={"min": low, "max": high})
 
 
 def _with_deadband(signal: Signal, deadband: Deadband | None) -> Signal:

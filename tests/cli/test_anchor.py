@@ -139,6 +139,15 @@ async def test_what_is_no_number_or_nothing_known(server: Server, tmp_path: Path
     assert "Compare address, type, order and scale" in (await checked(server, tmp_path))["fix"]
 
 
+async def test_the_anchor_follows_a_unit_that_this_device_has_otherwise(server: Server, tmp_path: Path) -> None:
+    kilowatts = {"value": {"unit": "kW", "source_unit": "W"}}
+    at(server, words("f", 5_500.0))
+    assert (await checked(server, tmp_path, low=5_000, high=6_000, unit="W", override=kilowatts))["state"] == "ok"
+    at(server, words("f", 5.5))
+    row = await checked(server, tmp_path, low=5_000, high=6_000, unit="W", override=kilowatts)
+    assert "value is 0.0055 kW, expected 5 to 6 kW" in row["detail"]
+
+
 async def test_a_signal_that_is_left_out_is_not_judged(server: Server, tmp_path: Path) -> None:
     at(server, words("f", 77.0))
     row = await checked(server, tmp_path, override={"value": {"disabled": True}})

@@ -169,6 +169,24 @@ async def test_an_alarm_has_condition_and_state(server: Machine) -> None:
         assert first.fields == {"condition_name": "Overheat", "retain": True, "source": "Server"}
 
 
+async def test_an_alarm_of_before_the_gateway_is_told_once() -> None:
+    """By ConditionRefresh, which asyncua's server has when it is told to."""
+    alarm = EventClause(name="alarm/heat", type="i=2915", kind="alarm")
+    with Machine() as server:
+        server.run(server.server.iserver.setup_condition_methods())
+        server.raise_alarm(True, False)
+        host = Collector(link(server.endpoint, device([node("v0")], events=(alarm,))))
+        async with host:
+            await host.until(lambda: host.of(DeviceEvent))
+            assert host.of(DeviceEvent)[0].state == "active,unacked"
+        async with host:  # it is refreshed again, and known
+            await host.until(lambda: host.rows(0) and host.adapter._link.monitored.refresher.supported)  # type: ignore[union-attr]
+            server.raise_alarm(False, True)
+            await host.until(lambda: host.of(DeviceEvent))
+            assert [event.state for event in host.of(DeviceEvent)] == ["inactive,acked"]
+        assert host.adapter.counters().errors == {}
+
+
 async def test_a_clause_that_the_server_lacks_costs_nobody(server: Machine) -> None:
     clauses = (
         clause(server, name="lost", type="nsu=urn:nobody;i=1"),

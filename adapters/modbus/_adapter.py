@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from pydantic import BaseModel
 
@@ -119,8 +120,14 @@ class ModbusAdapter:
 
     def endpoint(self, device: str) -> str:
         """`modbus+tcp://192.168.1.21:502/unit/1` (WoT binding's form), for serial frames `modbus+rtu-over-tcp://…`, for a
-        port `modbus+rtu:///dev/serial/by-id/…/unit/1`."""
+        port `modbus+rtu:///dev/serial/by-id/…/unit/1`, for one who dials in `modbus+tcp+listen://0.0.0.0:5020/DTU0001/unit/1`."""
         settings = self._settings
+        if settings.listen is not None:
+            who = quote(settings.listen.registration, safe="")
+            return (
+                f"modbus+{settings.transport}+listen://{settings.listen.bind}:{settings.listen.port}/{who}"
+                f"/unit/{self._devices[device].unit}"
+            )
         if settings.host is None:
             return f"modbus+rtu://{settings.serial}/unit/{self._devices[device].unit}"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -3,7 +3,8 @@
 pymodbus frames, sends and waits; what it leaves open is closed here. It checks neither function code nor length of a response, and on
 RTU frames, which carry no transaction number, it would take a late answer for the next one. So a response passes only when unit,
 transaction (MBAP), function and byte count are those of the request, and after a time-out, a cancellation or an answer that
-does not fit the connection is closed; the next request opens a new one. A serial port stays open instead: what arrives unasked is thrown
+does not fit the connection is closed; the next request opens a new one. A serial port, and a connection that was dialled to us, stays
+open instead: what arrives unasked is thrown
 away, and a unit that has not answered is not asked again before its answer has had as much time once more.
 """
 
@@ -22,11 +23,13 @@ from pymodbus.exceptions import ConnectionException
 from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
 
 from adapters.contract import Clock, TransientError
+from adapters.modbus._dial_in import Seat
 from adapters.modbus._errors import ForeignMasterError, closed_by_peer, not_connected, open_failed
 from adapters.modbus._frames import frame_log, tracer
-from adapters.modbus._port import SerialPort, foreign_request, of_unit
+from adapters.modbus._port import SerialPort
 from adapters.modbus._serial import SerialPlace
 from adapters.modbus._settings import ModbusLinkSettings
+from adapters.modbus._wire import Wire, foreign_request, of_unit
 from schemas.bilingual import Bilingual
 
 _BUFFER = 4096
@@ -121,11 +124,12 @@ class Link:
         self._settings = settings
         self._clock = clock
         self._rtu = settings.rtu
-        self._port: SerialPort | None = None
+        self._port: Wire | None = None
+        self._seat = Seat(settings.listen, clock.monotonic) if settings.listen is not None else None
         self._asked: int | None = None
         """The unit asked last."""
         self._late: dict[int, float] = {}
-        """Serial port: unit that did not answer -> monotonic seconds until which its answer may still come."""
+        """Frames without transaction numbers on a wire that stays open: unit that did not answer -> monotonic seconds until which its answer may still come."""
         self._client: AsyncModbusTcpClient | None = None
         self._decoder = _RawDecoder(clock.now)
         self._lock = asyncio.Lock()
@@ -155,6 +159,8 @@ class Link:
         async with self._lock:
             if self._settings.serial is not None:
                 await self._open_port()
+            elif self._seat is not None:
+                await self._dialled_in(self._seat)
             await self._open()
 
     def close(self) -> None:
@@ -163,7 +169,9 @@ class Link:
             self._closing.set()
         self._drop()
         port, self._port = self._port, None
-        if port is not None:
+        if self._seat is not None:
+            self._seat.leave()
+        elif port is not None:
             port.close()
 
     @property
@@ -223,7 +231,7 @@ class Link:
                 port.asking = False
             if not answered:  # cancelled too: its answer may still come, and must find nobody
                 self._drop()
-                if port is not None:
+                if port is not None and self._rtu:
                     self._late[request.dev_id] = self._clock.monotonic() + timeout
             if self._settings.pause:
                 self._free_at = self._clock.monotonic() + self._settings.pause
@@ -250,7 +258,7 @@ class Link:
         wrong = self._wrong(request, answer)
         if wrong is not None or not isinstance(answer, Response):
             self._drop()
-            if self._port is not None:  # what else comes of it must find nobody
+            if self._port is not None and self._rtu:  # what else comes of it must find nobody
                 self._late[request.dev_id] = self._clock.monotonic() + self._settings.timeout
             self.errors["malformed"] += 1
             self._note(f"closed: the answer does not fit the request: {wrong}")
@@ -284,7 +292,30 @@ class Link:
             return None
         return f"it has {count} data bytes, not {request.data_bytes}"
 
-    # ------------------------------------------------------------------------------------------------- the serial port
+    # --------------------------------------------------------------------------------------- a wire that stays open
+
+    async def _dialled_in(self, seat: Seat) -> None:
+        """Waits for the unit to connect. Raises TransientError, ClosingError."""
+        closing = self._closing
+        assert closing is not None
+        self._late.clear()
+        waiting = asyncio.ensure_future(seat.wire(self._settings.place))
+        told_to_close = asyncio.ensure_future(closing.wait())
+        try:
+            await asyncio.wait((waiting, told_to_close), return_when=asyncio.FIRST_COMPLETED)
+            if closing.is_set():
+                raise ClosingError
+            try:
+                self._port = waiting.result()
+            except TransientError as error:
+                self.errors["connect"] += 1
+                self._note(f"not connected: {error}")
+                raise
+        finally:
+            told_to_close.cancel()
+            waiting.cancel()
+            if self._port is None:
+                seat.leave()
 
     async def _open_port(self) -> None:
         """Opens the port and listens whether somebody speaks there already. Raises TransientError, ClosingError."""
@@ -325,17 +356,17 @@ class Link:
             return self._free_at
         return max(self._free_at, self._port.free_at, self._late.get(request.dev_id, 0.0))
 
-    def _unasked(self, port: SerialPort) -> None:
+    def _unasked(self, port: Wire) -> None:
         """Throws away what came while nothing was asked. Raises ForeignMasterError where another master has asked."""
         data = port.take()
         if not data:
             return
         self.errors["unasked"] += 1
-        if foreign_request(data):
+        if self._rtu and foreign_request(data):
             self.errors["foreign"] += 1
             self._note(f"{len(data)} bytes that nobody here has asked for: another master")
             self._drop()
-            raise ForeignMasterError(port.place.path, len(data))
+            raise ForeignMasterError(self._settings.place, len(data))
         self._note(f"{len(data)} bytes that came unasked are thrown away: {data[:64].hex(' ')}")
 
     # -------------------------------------------------------------------------------------------------- the connection

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from schemas.bilingual import Bilingual
 from schemas.model import Duration, Strict
@@ -17,9 +17,62 @@ _OF_SERIAL = ("baud", "parity", "stop")
 _OF_NETWORK = ("port", "transport")
 
 
+def _bytes_of(text: str) -> bytes:
+    """The bytes of a text as it is, or of `hex:0A FF`."""
+    if not text.startswith("hex:"):
+        return text.encode()
+    try:
+        return bytes.fromhex(text[4:])
+    except ValueError:
+        raise ValueError(
+            Bilingual(
+                f"{text!r}: expected hex: and pairs of hexadecimal digits, such as hex:AA 55 01",
+                f"{text!r}：应为 hex: 加成对的十六进制数字，如 hex:AA 55 01",
+            )
+        ) from None
+
+
+def _spelled(text: str) -> str:
+    if len(_bytes_of(text)) < 2:
+        raise ValueError(Bilingual(f"{text!r}: expected at least two bytes", f"{text!r}：至少需要两个字节"))
+    return text
+
+
+_Sent = Annotated[str, AfterValidator(_spelled)]
+
+
+class DialIn(Strict):
+    """A unit that connects to the gateway, such as a 4G unit (DTU) or a serial server in client mode."""
+
+    port: int = Field(
+        ge=1, le=65535, description="The port on which the gateway listens. Any number of links may share it."
+    )
+    registration: _Sent = Field(
+        description="What the unit sends first, by which it is known: a text as it is, or `hex:AA 55 01`. Each unit has its own."
+    )
+    heartbeat: _Sent | None = Field(
+        default=None,
+        description="What the unit sends now and then to keep its connection, written in the same way: thrown away.",
+    )
+    bind: str = Field(
+        default="0.0.0.0", min_length=1,
+        description="The address of this machine on which to listen. 0.0.0.0: all of them. The port should be open to the units alone.",
+    )  # fmt: skip
+
+    @property
+    def registration_bytes(self) -> bytes:
+        """As they come."""
+        return _bytes_of(self.registration)
+
+    @property
+    def heartbeat_bytes(self) -> tuple[bytes, ...]:
+        """None or one."""
+        return () if self.heartbeat is None else (_bytes_of(self.heartbeat),)
+
+
 class ModbusLinkSettings(Strict):
-    """One wire: a TCP connection (`host`) to a Modbus TCP device or gateway or to a serial server that passes RTU frames on, or a
-    serial port of this machine (`serial`). Any number of devices share it."""
+    """One wire: a TCP connection (`host`) to a Modbus TCP device or gateway or to a serial server that passes RTU frames on, a
+    serial port of this machine (`serial`), or a unit that connects to the gateway (`listen`). Any number of devices share it."""
 
     host: str | None = Field(
         default=None, min_length=1, description="Name or address of the device, gateway or serial server."
@@ -38,6 +91,10 @@ class ModbusLinkSettings(Strict):
     baud: Baud = Field(default=9600, description="Serial port: bits per second, as set at every device on the line.")
     parity: Parity = Field(default="N", description="Serial port: parity none (N), even (E) or odd (O).")
     stop: Literal[1, 2] = Field(default=1, description="Serial port: stop bits. Eight data bits always.")
+    listen: DialIn | None = Field(
+        default=None,
+        description="Instead of `host`: a unit that connects to the gateway (a 4G DTU, a serial server in client mode).",
+    )
     timeout: Duration = Field(default=3.0, gt=0, le=30, description="How long opening the connection may take.")
     pause: Duration = Field(
         default=0.0,
@@ -47,21 +104,22 @@ class ModbusLinkSettings(Strict):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.host is None) == (self.serial is None):
+        places = [key for key in ("host", "serial", "listen") if getattr(self, key) is not None]
+        if len(places) != 1:
             raise ValueError(
                 Bilingual(
-                    "a Modbus link needs either `host` (a network address) or `serial` (a port such as /dev/serial/by-id/…)",
-                    "Modbus 链路需填写 `host`（网络地址）或 `serial`（串口，如 /dev/serial/by-id/…）之一",
+                    "a Modbus link needs one of `host` (a network address), `serial` (a port such as /dev/serial/by-id/…) "
+                    "and `listen` (a unit that connects to the gateway)",
+                    "Modbus 链路需填写以下之一：`host`（网络地址）、`serial`（串口，如 /dev/serial/by-id/…）、`listen`（设备主动连接网关）",
                 )
             )
-        foreign = _OF_NETWORK if self.serial is not None else _OF_SERIAL
+        foreign = {"host": _OF_SERIAL, "serial": _OF_NETWORK, "listen": (*_OF_SERIAL, "port")}[places[0]]
         for key in foreign:
             if key in self.model_fields_set:
-                kind = ("serial", "串口") if self.serial is not None else ("host", "网络")
                 raise ValueError(
                     Bilingual(
-                        f"`{key}` does not belong to a link with `{kind[0]}`: leave it out",
-                        f"`{key}` 不属于{kind[1]}链路（`{kind[0]}`）：请删除",
+                        f"`{key}` does not belong to a link with `{places[0]}`: leave it out",
+                        f"`{key}` 不属于 `{places[0]}` 链路：请删除",
                     )
                 )
         return self
@@ -73,7 +131,10 @@ class ModbusLinkSettings(Strict):
 
     @property
     def place(self) -> str:
-        """Where the link goes, as people write it: `192.168.1.20:502`, or the path of the serial port."""
+        """Where the link goes, as people write it: `192.168.1.20:502`, the path of the serial port, or
+        `DTU0001 (:5020)` of one who dials in."""
+        if self.listen is not None:
+            return f"{self.listen.registration} (:{self.listen.port})"
         return self.serial if self.serial is not None else f"{self.host}:{self.port}"
 
 

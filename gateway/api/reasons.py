@@ -283,6 +283,21 @@ _REASONS: Final[dict[str, Reason]] = {
         Words("Bytes came, but no answer that can be read.", "收到字节，但无法识别为应答。"),
         Words("Check baud rate, parity, and that no two units have one number.", "请检查波特率、校验位，以及站号是否重复。"),
     ),
+    "not_dialled_in": Reason(
+        Words("The unit has not connected to the gateway.", "设备尚未接入网关。"),
+        Words(
+            "Check the gateway's address, the port and the registration in the unit, its SIM card, and the firewall.",
+            "请检查设备中的网关地址、端口和注册包、SIM 卡以及防火墙。",
+        ),
+    ),
+    "registration_taken": Reason(
+        Words("Two links have the same registration.", "两条链路使用了相同的注册包。"),
+        Words("Give each unit a registration of its own.", "请为每台设备设置不同的注册包。"),
+    ),
+    "listen_failed": Reason(
+        Words("The gateway cannot listen on this port.", "网关无法监听该端口。"),
+        Words("Choose a port that is free and not below 1024.", "请改用未被占用且不小于 1024 的端口。"),
+    ),
     "foreign_master": Reason(
         Words("Another master speaks on this serial line.", "串行总线上有其他主站在通信。"),
         Words("A serial line bears one master: stop the other one.", "串行总线上只能有一个主站：请停用另一个主站。"),

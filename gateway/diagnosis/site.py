@@ -210,6 +210,12 @@ def ports(config: Config) -> Iterator[Finding]:
             ("metrics.collect_port", config.metrics.host, config.metrics.collect_port),
             ("metrics.ingest_port", config.metrics.host, config.metrics.ingest_port),
         ]
+    for link in config.links:
+        dial_in = link.settings.get("listen")
+        if link.enabled and isinstance(dial_in, dict) and isinstance(dial_in.get("port"), int):
+            where = (str(dial_in.get("bind", "0.0.0.0")), dial_in["port"])
+            if all((host, port) != where for _, host, port in wanted):
+                wanted.append((f"links.{link.id}.settings.listen.port", *where))
     holders = _holders()
     for option, host, port in wanted:
         if not port:

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from adapters.contract import DeviceState, LinkSpec, SystemClock, TransientError
 from adapters.modbus import ModbusAdapter, ModbusLinkSettings, _link, _unit
 from adapters.modbus._link import Link, NoAnswerError, Request
-from adapters.modbus._port import foreign_request, of_unit
 from adapters.modbus._serial import SerialPlace, close_port, open_port
+from adapters.modbus._wire import foreign_request, of_unit
 from tests.adapters.modbus_server import Running, Spec, holding, rtu_frame
 from tests.adapters.modbus_slave import Slaves
 from tests.servers.waiting import eventually_async

@@ -123,6 +123,23 @@ def test_a_port_that_somebody_else_holds(tmp_path: Path) -> None:
     assert one(site.ports(config), "port").state == "ok"
 
 
+def test_the_port_on_which_a_unit_dials_in_is_looked_at_once(tmp_path: Path) -> None:
+    signals = "[{name: a, type: int32, address: {register: 0, type: uint16}}]"
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        links = "".join(
+            f"- {{id: l{n}, adapter: modbus, settings: {{listen: {{port: {port}, bind: 127.0.0.1, registration: DTU{n}}}}}, "
+            f"devices: [{{id: d{n}, signals: {signals}}}]}}\n"
+            for n in range(2)
+        )
+        config = config_in(tmp_path, f"metrics: {{enabled: false}}\nbus: {{host: broker}}\nlinks:\n{links}")
+        (found,) = [finding for finding in site.ports(config) if "listen" in finding.en]
+        assert found.state in ("warn", "fail")
+        assert f"links.l0.settings.listen.port 127.0.0.1:{port} is taken" in found.en
+
+
 def test_devices_are_reached_by_tcp_alone(tmp_path: Path) -> None:
     with socket.socket() as machine, socket.socket() as closed:
         machine.bind(("127.0.0.1", 0))

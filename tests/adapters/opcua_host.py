@@ -12,6 +12,7 @@ from typing import Any
 
 from adapters.contract import SystemClock
 from adapters.opcua import DeviceSettings, LinkSettings, OpcUaAdapter
+from adapters.opcua.pki import Pki
 from gateway.collect.items import DeviceStatus, Gaps, Item, Readings
 from gateway.collect.link import LinkHost
 from gateway.config.plan import PlannedDevice, PlannedLink
@@ -41,9 +42,11 @@ def device(
 class Host:
     """`async with Host(endpoint, device) as host:` collects, as the role does; what it would write to the ledger is in `items`."""
 
-    def __init__(self, endpoint: str, device: PlannedDevice, **settings: Any) -> None:
+    def __init__(self, endpoint: str, device: PlannedDevice, *, pki: Pki | None = None, **settings: Any) -> None:
         parameters = {"endpoint": endpoint, "security": "none", "timeout": 2.0, **settings}
         link = PlannedLink("link", "opcua", OpcUaAdapter, LinkSettings.model_validate(parameters), (device,))
+        if pki is not None:
+            link = replace(link, pki=pki.folder, gateway=pki.gateway)
         self.items: list[Item] = []
         self.told: list[DeviceStatus] = []
         self.device = device

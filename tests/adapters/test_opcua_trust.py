@@ -22,7 +22,10 @@ from adapters.opcua import OpcUaAdapter, _discovery
 from adapters.opcua import certificates as x
 from adapters.opcua._trust import Shown, faults, trust
 from adapters.opcua.pki import Pki, PkiError
+from schemas.wire import Cause
 from tests.adapters.opcua_collector import Collector, device, link, node
+from tests.adapters.opcua_host import Host
+from tests.adapters.opcua_host import device as planned_device
 from tests.adapters.opcua_server import SmallServer
 from tests.servers.certificates import ApplicationAuthority, application_certificate
 from tests.servers.foreign import NodeOpcUaServer
@@ -258,6 +261,28 @@ async def test_a_changed_certificate_is_told_with_both_fingerprints(
     async with Collector(wanted) as host:
         await host.until(lambda: host.last(0) == 3)
     assert next(iter(pki.pins("link").values())).sha256 == x.sha256(new)
+
+
+async def test_a_certificate_that_changes_under_a_running_gateway(
+    server: Protected, files: tuple[Path, Path], pki: Pki, tmp_path: Path
+) -> None:
+    """The link waits with the alarm, and goes on by itself once somebody has trusted the new one."""
+    new_files = application_certificate(tmp_path, "renewed", "urn:test:server")
+    pki.put("trusted", certificate_of(files))
+    async with Host(server.endpoint, planned_device([node("v3")]), security="auto", pki=pki) as host:
+        await host.until(lambda: host.complete_to() > 0)
+        await asyncio.to_thread(server.offer, new_files, BEST)
+        await asyncio.to_thread(server.end_sessions)
+        await host.until(lambda: host.told[-1].state == "failed")
+        assert f"guantong certs trust {x.sha256(certificate_of(new_files))}" in host.told[-1].fix_en
+        assert pki.find(x.sha256(certificate_of(new_files)), ["rejected"])
+        assert server.sessions() == 0
+        await asyncio.to_thread(server.write, "v3", 4711)
+        pki.put("trusted", certificate_of(new_files))
+        await host.until(lambda: host.last() == 4711 and host.is_up())
+        await host.until(host.gaps)
+        (gap,) = host.gaps()
+        assert gap.cause == Cause.DISCONNECTED
 
 
 async def test_two_machines_with_their_cables_exchanged(

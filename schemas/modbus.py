@@ -191,6 +191,12 @@ class ModbusAddress(Strict):
         description="Named bits of an unsigned number, each with its bit (0 = least significant) or [first bit, number of bits]: one "
         "value, an object.",
     )
+    atomic: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Values of one table and scan group with the same word here come from one response, or not at all: such as the two "
+        "halves of a counter, or a value and its valid bit.",
+    )
     ratio: tuple[str, ...] = Field(
         default=(),
         description="Names of the `ratios` (of the rules) by which the number is multiplied, such as [ct, pt].",

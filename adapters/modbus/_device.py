@@ -13,7 +13,7 @@ from adapters.modbus._decode import Decoder, check_address, compile_decoder
 from adapters.modbus._errors import bad_model
 from adapters.modbus._isolate import BadSpan, Cut, Defect, Limit, Probe
 from adapters.modbus._link import Request
-from adapters.modbus._plan import Problem, Read, Value, plan
+from adapters.modbus._plan import Problem, Read, Value, plan, together
 from adapters.modbus._scaling import UNREAD, Factor, Source, constant, times, trouble
 from adapters.modbus._settings import ModbusDeviceSettings
 from schemas.bilingual import Bilingual, chinese
@@ -158,6 +158,8 @@ class Device:
         """What the factors' registers held last, by point; those that are read for nothing else have negative ones."""
         self._scaling: dict[int, Factor] = {}
         self._sources: dict[int, ModbusAddress] = {}
+        self._whole: dict[int, Value] = {}
+        """The values of atomic groups."""
         self._limits: dict[str, int] = {}
         self._cuts: dict[str, set[int]] = {}
         values: dict[str, dict[str, list[Value]]] = {}
@@ -184,6 +186,7 @@ class Device:
                     beside.append(source)
         for tables in values.values():
             for table in tables:
+                tables[table] = self._atomic(tables[table])
                 _, problems = self.plan(table, tables[table])
                 self.unreadable.update((problem.point, problem.text) for problem in problems)
         for point_id, factor in self._scaling.items():
@@ -199,8 +202,24 @@ class Device:
 
     def value(self, point: int) -> Value:
         """Where the value of a point, or of a factor, lies."""
+        if point in self._whole:
+            return self._whole[point]
         address = self.addresses[point] if point >= 0 else self._sources[point]
         return Value(address.wire, address.registers, point)
+
+    def _atomic(self, values: list[Value]) -> list[Value]:
+        """The values of a scan group in one table, those of each atomic group tied together, with the factors that lie beside them."""
+        groups: dict[str, list[Value]] = {}
+        for value in values:
+            name = self.addresses[value.point].atomic if value.point >= 0 else None
+            if name is not None:
+                group = groups.setdefault(name, [])
+                source = self.source(value.point)
+                beside = [other for other in values if other.point == source and other not in group]
+                group += [other for other in (value, *beside) if other not in group]
+        for group in groups.values():
+            self._whole.update((value.point, value) for value in together(group))
+        return [self._whole.get(value.point, value) for value in values] if groups else values
 
     def source(self, point: int) -> int | None:
         """The point of the registers whose value multiplies those of `point`, if there are such."""

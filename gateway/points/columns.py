@@ -197,6 +197,8 @@ POINTS: Final = Sheet(
         Column("zone", "设备时区", "time zone", "code", ("时区", "zone"), protocol="modbus", note=_t("如 Asia/Shanghai；不填为 UTC", "such as Asia/Shanghai; UTC if empty"), width=14),
         Column("fields", "位字段", "named bits", "fields", ("命名位", "fields"), protocol="modbus",
                note=_t("如 running=0; mode=4,3（起始位,位数），合为一个对象", "such as running=0; mode=4,3 (first bit,number of bits), which make one object"), width=22),
+        Column("atomic", "同时读取", "read together", "code", ("原子组", "atomic"), protocol="modbus",
+               note=_t("写同一个词的点位来自同一个应答", "points with the same word come from one response")),
         Column("ratio", "变比名称", "ratios", "words", ("变比", "ct pt", "ratio"), protocol="modbus",
                note=_t("设备规则 ratios 中的名称，如 ct,pt", "names of the ratios in the device's rules, such as ct,pt")),
         Column("scale_by", "系数来源", "scaled by", "factor", ("倍率寄存器", "scale by"), protocol="modbus",

@@ -330,7 +330,7 @@ class _Importer:
 _SIGNAL_PLACES: Final[dict[str, str]] = {
     "address": "address", "address.type": "data_type", "counter": "counts", "range": "low", "description": "description_zh",
     **{f"address.{k}": k for k in ("table", "address", "number", "order", "length", "encoding", "sentinels", "node", "path", "sampling", "queue")},
-    **{f"address.{k}": k for k in ("byte", "count", "padding", "layout", "zone", "fields", "ratio", "scale_by", "faults")},
+    **{f"address.{k}": k for k in ("byte", "count", "padding", "layout", "zone", "fields", "atomic", "ratio", "scale_by", "faults")},
     **{f"counter.{k}": k for k in ("counts", "per_count", "modulus", "resets_on", "may_decrease", "max_rate")},
     **{k: k for k in ("name", "type", "unit", "source_unit", "scale", "offset", "bit", "bits", "kind", "deadband", "enum", "silence", "store", "group", "asset", "semantic_id")},
 }  # fmt: skip
@@ -420,6 +420,7 @@ _ADDRESS_KEYS: Final = {
         "layout",
         "zone",
         "fields",
+        "atomic",
         "ratio",
         "scale_by",
         "sentinels",

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadSpan, Cut, Defect, Limit, isolate
-from adapters.modbus._plan import Read, Value, plan
+from adapters.modbus._plan import Read, Value, plan, together
 
 Spans = list[tuple[int, int]]
 
@@ -95,6 +95,47 @@ def test_plan_does_not_depend_on_the_order_and_a_learned_limit_splits_no_value(
     assert not problems
     for read in reads:
         assert read.size <= learned or any(v.span == (read.start, read.size) for v in read.values)
+
+
+@given(
+    st.lists(spans_strategy.filter(bool), min_size=1, max_size=4),
+    st.integers(1, 12),
+    st.integers(0, 6),
+    holes_strategy,
+    st.lists(st.integers(1, 28), max_size=2),
+    st.integers(1, 12),
+)
+def test_an_atomic_group_is_read_in_one_request_or_not_at_all(
+    groups: list[Spans], limit: int, max_gap: int, holes: list[tuple[int, int]], cuts: list[int], learned: int
+) -> None:
+    values: list[Value] = []
+    for group in groups:
+        first = len(values)
+        values += together([Value(start, size, first + at) for at, (start, size) in enumerate(group)])
+    reads, problems = plan(values, limit=limit, max_gap=max_gap, holes=holes, cuts=cuts, learned=learned)
+    unreadable = {problem.point for problem in problems}
+    assert sorted([v.point for read in reads for v in read.values] + list(unreadable)) == list(range(len(values)))
+    spans = {v.span for v in values if v.point not in unreadable}
+    assert unreadable == {v.point for v in values if v.span[1] > limit or any(touches(*v.span, hole) for hole in holes)}
+    for read in reads:
+        assert read.size <= limit
+        assert not any(touches(read.start, read.size, hole) for hole in holes)
+        for v in read.values:
+            assert read.start <= v.span[0]
+            assert sum(v.span) <= read.start + read.size
+    members: dict[tuple[int, int], set[int]] = {}
+    for number, read in enumerate(reads):
+        for v in read.values:
+            members.setdefault(v.span, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in members.values())
+    assert len(reads) <= len(spans)
+
+
+def test_an_atomic_group_that_is_too_large_says_so() -> None:
+    _, problems = plan(together([Value(0, 2, 0), Value(20, 2, 1)]), limit=8)
+    assert [problem.point for problem in problems] == [0, 1]
+    assert "22 registers" in problems[0].text
+    assert "max_registers" in problems[0].text
 
 
 def test_problems_name_place_and_remedy() -> None:

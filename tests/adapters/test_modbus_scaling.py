@@ -1,4 +1,4 @@
-"""Numbers multiplied by ratios of the configuration, and by what other registers hold."""
+"""Numbers multiplied by ratios of the configuration, and by what other registers hold; values that belong together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adapters.modbus._device import Device
 from adapters.modbus._scaling import Factor, times
 from schemas.modbus import ScaleBy
 from schemas.status import BAD_NODE_ID_UNKNOWN, BAD_OUT_OF_RANGE, BAD_WAITING_FOR_INITIAL_DATA
-from tests.adapters.modbus_server import Running, Server, Spec, holding
+from tests.adapters.modbus_server import Ask, Running, Server, Spec, holding
 
 
 def running(spec: Spec) -> Running:
@@ -156,3 +156,38 @@ def test_a_factor_that_cannot_be_is_told_without_a_device() -> None:
     assert "nobody" in device.unreadable[0]
     assert "s2" in device.unreadable[1]
     assert "holes" in device.unreadable[3]
+
+
+async def test_an_atomic_group_comes_from_one_response_though_it_lies_apart() -> None:
+    """Words 0 and 60 change together with every request; `max_gap` would read them apart."""
+    clock = 0
+
+    def tick(ask: Ask) -> bool:
+        nonlocal clock
+        clock += 1
+        server.holds(1, {0: clock, 60: clock})
+        return False
+
+    async with Server(hook=tick).holds(1, range(80)) as server:
+        addresses = [holding(0, atomic="count"), holding(60, atomic="count"), holding(75)]
+        spec = Spec(server.port).device(1, addresses, period=0.02, max_gap=2)
+        async with running(spec) as line:
+            await line.until(lambda: len(line.rows(0)) > 5 and line.rows(2))
+            assert line.rows(0)[:5] == line.rows(1)[:5]
+            read = await line.adapter.read([0, 1])
+            assert read.values[0] == read.values[1]
+        assert {(ask.address, ask.count) for ask in server.asks} == {(0, 61), (75, 1)}
+
+
+async def test_an_atomic_group_with_a_bad_register_is_refused_as_a_whole_and_its_neighbours_live() -> None:
+    async with Server().holds(1, range(80)) as server:
+        del server.memory[1, 3][21]
+        addresses = [holding(10), holding(20, atomic="a"), holding(21, atomic="a"), holding(22)]
+        spec = Spec(server.port).device(1, addresses, period=0.02)
+        async with running(spec) as line:
+            await line.until(lambda: all(line.rows(p) for p in range(4)))
+            assert line.rows(0)[0] == (10, 0)
+            assert line.rows(3)[0] == (22, 0)
+            for point in (1, 2):
+                assert line.rows(point) == [(None, BAD_NODE_ID_UNKNOWN)]
+                assert "2 long" in str(line.troubles(point)[0])

@@ -66,7 +66,7 @@ def _meaning_of_registers(draw: st.DrawFn) -> dict[str, Any]:
     bits = st.tuples(st.integers(0, 8), st.integers(1, 8)) | st.integers(0, 15)
     factor = _subset(
         draw,
-        {"ratio": st.lists(IDS, max_size=3), "scale_by": st.sampled_from(factors)},
+        {"atomic": IDS, "ratio": st.lists(IDS, max_size=3), "scale_by": st.sampled_from(factors)},
     )
     return draw(
         st.sampled_from(

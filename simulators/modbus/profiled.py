@@ -5,6 +5,7 @@ It shows that a profile can be read and what comes of it, not that the real devi
 - Measurements swing about a plausible level: the anchor's, else one for the unit, inside range and wire type.
 - Counters rise, roll over at their modulus, stop with the machine; states and enumerations change; alarms come seldom; settings stay.
 - Addresses between two signals that the profile's `max_gap` lets a planner read along hold 0; all others, and `holes`, get exception 0x02.
+- Date-times begin on 2026-01-01. Where a value is multiplied by a ratio or another register, that factor is 1.
 - Reads larger than `max_registers` or `max_bits` get exception 0x03.
 """
 
@@ -16,12 +17,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from schemas.library import load_profile, parsed_address
-from schemas.profile import ModbusAddress, ModbusRules, Profile, ProfileSignal
+from schemas.modbus import REGISTERS, ModbusAddress, ModbusRules
+from schemas.profile import Profile, ProfileSignal
 from schemas.units import conversion, resolve
 from simulators.device import DeviceSettings, DeviceType, FaultError
+from simulators.modbus.date_words import date_words
 from simulators.modbus.device import ModbusDevice, faults_of
 from simulators.modbus.map_entry import MapEntry, Table, Value, WireType, decode, encode, width
 from simulators.modbus.server import Framing
@@ -30,7 +33,11 @@ from simulators.modbus.unit import Unit
 __all__ = ["PROFILED_FAULTS", "ProfileError", "ProfiledInstrument", "profiled"]
 
 PROFILED_FAULTS = faults_of("reset", "sentinel")
-_WIRE_TYPES = frozenset(get_args(WireType))
+_WIRE: Mapping[str, WireType] = {name: name for name in get_args(WireType)}
+_BCD: Mapping[str, WireType] = {"bcd16": "uint16", "bcd32": "uint32"}
+_UNSIGNED: Mapping[int, WireType] = {1: "uint16", 2: "uint32", 4: "uint64"}
+_BEGIN = 1_767_225_600
+"""2026-01-01 UTC, when the clocks of these devices begin, in seconds since 1970."""
 _LEVELS: Mapping[str, float] = {
     "voltage": 230.0,
     "current": 12.0,
@@ -68,7 +75,8 @@ class ProfiledInstrument:
     """The device of a profile as an instrument, with one unit.
 
     `served` holds for each signal what its registers say at this moment, converted as the profile has it (scale and offset, in the device's
-    own unit), and a text's string.
+    own unit), a text's string, a date-time's microseconds since 1970, an array's list, the parts of named bits. Values that a ratio or another
+    register multiplies are left out.
     """
 
     dead: frozenset[int] = frozenset()
@@ -86,9 +94,12 @@ class ProfiledInstrument:
         self._seed = seed
         self._unit = Unit(max_registers=rules.max_registers, max_bits=rules.max_bits)
         self.units: Mapping[int, Unit] = {unit: self._unit}
-        self.served: dict[str, Value | str] = {}
+        self.served: dict[str, Any] = {}
         self._places = {s.name: _address(s) for s in profile.signals}
+        self._wholes = [s for s in profile.signals if _whole(self._places[s.name])]
         self._words = list(self._gathered())
+        for address in self._places.values():
+            self._fill_factor(address)
         self._counted = {s.name: _FIRST_COUNT for s in profile.signals if s.kind == "counter"}
         self._time = 0.0
         self._halted = False
@@ -105,6 +116,11 @@ class ProfiledInstrument:
                     self._count(signal, seconds)
         for word in self._words:
             self._publish(word)
+        for signal in self._wholes:
+            self._publish_whole(signal)
+        for name, address in self._places.items():
+            if address.ratio or address.scale_by is not None:
+                self.served.pop(name, None)
 
     def reset(self) -> None:
         """All counters to zero."""
@@ -132,21 +148,61 @@ class ProfiledInstrument:
         words: dict[tuple[str, int, str, str], _Word] = {}
         for signal in self._profile.signals:
             address = self._places[signal.name]
-            if address.type in ("string", "bytes"):
+            if _whole(address):
                 continue
-            key = (address.table, address.wire, address.type, address.order)
-            word = words.setdefault(key, _Word(_entry(signal, address), None, []))
+            entry = _entry(signal, address)
+            word = words.setdefault((address.table, address.wire, entry.type, address.order), _Word(entry, None, []))
+            byte = address.type in ("int8", "uint8")
+            first = 8 if byte and address.byte == "high" else 0
             if signal.bit is not None:
-                word.fields.append((signal, signal.bit, 1))
+                word.fields.append((signal, first + signal.bit, 1))
             elif signal.bits is not None:
-                word.fields.append((signal, *signal.bits))
+                word.fields.append((signal, first + signal.bits[0], signal.bits[1]))
+            elif byte:
+                word.fields.append((signal, first, 8))
             else:
                 word.number = signal
         yield from words.values()
-        for signal in self._profile.signals:
-            address = self._places[signal.name]
-            if address.type in ("string", "bytes"):
-                self._write_text(signal, address)
+
+    def _publish_whole(self, signal: ProfileSignal) -> None:
+        """Values that share their registers with no other: texts, date-times, BCD, arrays."""
+        address = self._places[signal.name]
+        if address.type in ("string", "bytes"):
+            self._write_text(signal, address)
+            return
+        if address.layout is not None:
+            now = _BEGIN + int(self._time)
+            self._write(address, date_words(address.layout, address.zone, now))
+            self.served[signal.name] = now * 1_000_000
+            return
+        kind, size = _BCD.get(address.type) or _WIRE[address.type], REGISTERS[address.type]
+        entry = MapEntry(signal.name, address.table, address.wire, type=kind, order=address.order)
+        registers: list[int] = []
+        held: list[Value] = []
+        for _ in range(address.count or 1):
+            raw = self._raw(signal)
+            if address.type in _BCD:
+                digits = str(abs(int(raw)) % 10 ** (4 * size))
+                held.append(int(digits))
+                registers += encode(entry, int(digits, 16))
+            else:
+                registers += encode(entry, raw)
+                value = decode(entry, registers[-size:])
+                assert value is not None  # the plain entry has no sentinels
+                held.append(value)
+        self._write(address, registers)
+        self.served[signal.name] = held if address.count is not None else _scaled(signal, held[0])
+
+    def _write(self, address: ModbusAddress, words: list[int]) -> None:
+        for offset, word in enumerate(words):
+            self._unit.set_word(address.table, address.wire + offset, word)
+
+    def _fill_factor(self, address: ModbusAddress) -> None:
+        """The register by which a value is multiplied holds 1, or the exponent 0."""
+        by = address.scale_by
+        if by is not None and by.address is not None:
+            kind = _BCD.get(by.type) or _WIRE.get(by.type, "uint16")
+            self._unit.set(MapEntry("", by.table, by.address, type=kind, order=by.order), 0 if by.exponent else 1)
 
     def _write_text(self, signal: ProfileSignal, address: ModbusAddress) -> None:
         size = address.registers * 2
@@ -156,9 +212,7 @@ class ProfiledInstrument:
             swapped = bytearray(data)
             swapped[0::2], swapped[1::2] = data[1::2], data[0::2]
             data = bytes(swapped)
-        for offset in range(address.registers):
-            word = int.from_bytes(data[2 * offset : 2 * offset + 2], "big")
-            self._unit.set_word(address.table, address.wire + offset, word)
+        self._write(address, [int.from_bytes(data[at : at + 2], "big") for at in range(0, size, 2)])
         self.served[signal.name] = text
 
     def _fill_gaps(self, rules: ModbusRules) -> None:
@@ -187,13 +241,15 @@ class ProfiledInstrument:
         assert held is not None  # the plain entry has no sentinels
         for signal, first, count in word.fields:
             part = int(held) >> first & (1 << count) - 1
+            if self._places[signal.name].type == "int8" and count == 8 and part > 127:
+                part -= 256
             self.served[signal.name] = bool(part) if signal.bit is not None else _scaled(signal, part)
         if word.number is not None:
-            self.served[word.number.name] = _scaled(word.number, held)
+            named = self._places[word.number.name].named_bits
+            self.served[word.number.name] = _parts(int(held), named) if named else _scaled(word.number, held)
             if self._sentinel is not None and self._sentinel[0] == word.number.name:
-                for offset in range(width(entry)):
-                    shift = 16 * (width(entry) - 1 - offset)
-                    self._unit.set_word(entry.table, entry.address + offset, self._sentinel[1] >> shift & 0xFFFF)
+                plain = MapEntry("", entry.table, entry.address, type=_UNSIGNED[width(entry)], order=entry.order)
+                self._unit.set(plain, self._sentinel[1])
 
     # ------------------------------------------------------------------------------------------------------ the values
 
@@ -268,8 +324,8 @@ class ProfiledInstrument:
 def _address(signal: ProfileSignal) -> ModbusAddress:
     address = parsed_address("modbus", signal)
     assert isinstance(address, ModbusAddress)
-    if address.type not in _WIRE_TYPES | {"string", "bytes"} and address.table not in ("coil", "discrete"):
-        raise ProfileError(f"signal {signal.name}: the simulator does not know the type {address.type}")
+    if address.order != "ABCD" and (address.layout is not None or address.type in ("int8", "uint8")):
+        raise ProfileError(f"signal {signal.name}: the simulator knows no {address.type} in the order {address.order}")
     return address
 
 
@@ -277,8 +333,19 @@ def _entry(signal: ProfileSignal, address: ModbusAddress) -> MapEntry:
     """Where a signal lies, without scale and bits."""
     if address.table in ("coil", "discrete"):
         return MapEntry(signal.name, address.table, address.wire, type="bool")
-    known: dict[str, WireType] = {name: name for name in get_args(WireType)}
-    return MapEntry(signal.name, address.table, address.wire, type=known[address.type], order=address.order)
+    kind: WireType = "uint16" if address.type in ("int8", "uint8") else _WIRE[address.type]
+    return MapEntry(signal.name, address.table, address.wire, type=kind, order=address.order)
+
+
+def _whole(address: ModbusAddress) -> bool:
+    """Whether the value shares its registers with no other."""
+    return address.type in ("string", "bytes", "datetime", *_BCD) or address.count is not None
+
+
+def _parts(held: int, named: Mapping[str, tuple[int, int]]) -> dict[str, bool | int]:
+    """The values of named bits; one bit is a truth value."""
+    parts = {name: held >> first & (1 << count) - 1 for name, (first, count) in named.items()}
+    return {name: bool(part) if named[name][1] == 1 else part for name, part in parts.items()}
 
 
 def _level(signal: ProfileSignal) -> float:

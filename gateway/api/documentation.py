@@ -50,6 +50,9 @@ def routes() -> APIRouter:
                 return _redirect(request, name, "index", "../" * path.count("/"))
             if name in pages.names():
                 return _redirect(request, lang, name, "../" * path.count("/"))
+            language, _, rest = name.partition("/")
+            if language in ("en", "zh") and rest in pages.names():  # as one writes it by hand, without the suffix
+                return _redirect(request, language, rest, "../" * path.count("/"))
             raise ProblemError(
                 "not-found",
                 Words(f"The documentation has no page {path[:200]}.", f"文档中没有 {path[:200]} 页。"),

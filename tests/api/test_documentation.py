@@ -55,6 +55,8 @@ async def test_every_link_of_every_page_is_answered(client: httpx.AsyncClient) -
         ("/docs/zh", {}, "/docs/zh/index.html"),
         ("/docs/zh/", {}, "/docs/zh/index.html"),
         ("/docs/operating", {}, "/docs/en/operating.html"),
+        ("/docs/zh/operating", {}, "/docs/zh/operating.html"),
+        ("/docs/en/decisions/0004-page.md", {"Accept-Language": "zh"}, "/docs/en/decisions/0004-page.html"),
         ("/docs/points.md", {"Accept-Language": "zh"}, "/docs/zh/points.html"),
         ("/docs/decisions/0004-page", {"Accept-Language": "zh"}, "/docs/zh/decisions/0004-page.html"),
     ],

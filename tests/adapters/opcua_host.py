@@ -8,6 +8,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from adapters.contract import SystemClock
@@ -133,8 +134,9 @@ class Host:
         return [gap for item in self.items if isinstance(item, Gaps) for gap in item.gaps]
 
     def outages(self) -> int:
-        """How often the device went down."""
-        return sum(isinstance(item, Link) and not item.up for item in self.items)
+        """How often the device went down; another reason for the same outage is not one more."""
+        links = [item.up for item in self.items if isinstance(item, Link)]
+        return sum(before and not after for before, after in pairwise([True, *links]))
 
     def is_up(self) -> bool:
         links = [item for item in self.items if isinstance(item, Link)]

@@ -174,6 +174,9 @@ class LinkSpec:
     pki: Path | None = None
     """Folder of the gateway's own certificate and of those that it trusts, one for all links; None: the host keeps none, and what
     needs one is a ConfigError."""
+    state: Path | None = None
+    """Folder where an adapter may keep what it has learned of devices, in files named after the link; one for all links. To lose it
+    costs time and nothing else. None: nothing is kept."""
 
 
 # ---------------------------------------------------------------------------------------------------- what it gives back

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from adapters.contract import BrowseNode, Counters, Item, LinkSpec, Samples, WritesDisabledError
 from adapters.modbus._device import Device
 from adapters.modbus._errors import bad_model, bad_unit, no_browse, not_connected, unknown_points
+from adapters.modbus._learned import Memory
 from adapters.modbus._line import Line
 from adapters.modbus._link import ClosingError, Link
 from adapters.modbus._read import read_once, read_plain
@@ -48,6 +49,11 @@ class ModbusAdapter:
         self._link = Link(spec.settings, spec.clock)
         self.frames = self._link.frames
         self._line = Line(spec.settings, self._link, list(self._devices.values()), spec.clock)
+        if spec.state is not None:
+            places = {name: self.endpoint(name) for name in self._devices}
+            memory = Memory(spec.state / f"{spec.id}.json", places, spec.clock)
+            memory.recall(self._devices)
+            self._line.on_learned = lambda: memory.save(self._devices)
         self._device_of = {point: device for device in self._devices.values() for point in device.addresses}
 
     async def connect(self) -> None:

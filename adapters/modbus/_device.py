@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +132,8 @@ class Refused:
     request: Request
     due: float
     delay: float = PROBE_FIRST
+    recalled: bool = False
+    """Known from before a restart: it is not tried first of all when the next session begins."""
 
 
 class Device:
@@ -160,6 +162,8 @@ class Device:
         self._sources: dict[int, ModbusAddress] = {}
         self._whole: dict[int, Value] = {}
         """The values of atomic groups."""
+        self.taught_at = 0
+        """When it taught a border or a largest read last, in µs; 0: never."""
         self._limits: dict[str, int] = {}
         self._cuts: dict[str, set[int]] = {}
         values: dict[str, dict[str, list[Value]]] = {}
@@ -358,6 +362,31 @@ class Device:
             refused = self.refused[key] = Refused(table, defect.span, [], defect.code, request, now + PROBE_FIRST)
         refused.values += values
         return refused
+
+    def lessons(self) -> tuple[list[tuple[str, int, int, int]], dict[str, list[int]], dict[str, int]]:
+        """What it has taught: refused spans (table, start, size, exception code), borders and largest reads by table."""
+        refused = [(table, start, size, found.code) for (table, (start, size)), found in self.refused.items()]
+        return refused, {table: sorted(cuts) for table, cuts in self._cuts.items()}, dict(self._limits)
+
+    def taught(self, cuts: Mapping[str, Iterable[int]], limits: Mapping[str, int], at: int) -> None:
+        """Takes back borders and largest reads that it taught at `at` (µs); then `replan`."""
+        self.taught_at = at
+        for table, places in cuts.items():
+            self._cuts.setdefault(table, set()).update(places)
+        for table, size in limits.items():
+            if size >= 1:
+                self._limits[table] = size
+
+    def recall_refused(self, table: str, span: tuple[int, int], code: int, now: float) -> None:
+        """Takes a span that it refused before a restart out of the scans again, if anything is asked for there; then `replan`.
+
+        They are tried again one after the other, so that a long list does not hold up the values.
+        """
+        values = (value for scan in self.scans.values() for value in scan.values.get(table, ()))
+        if any(value.span == span for value in values):
+            refused = self.quarantine(table, BadSpan(span, code), now)
+            refused.recalled = True
+            refused.due = now + PROBE_FIRST * (1 + len(self.refused) / 10)
 
     def release(self, refused: Refused, now: float) -> None:
         """Takes a span back into its scans, which may get a first slot; the others in quarantine are tried soon. Then `replan`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 from adapters.contract import Clock, DeviceState, Item, Lost, PointTrouble, Samples, TransientError
 from adapters.modbus._device import PROBE_MOST, Answered, Block, Device, Hunt, Refused, Scan
@@ -53,6 +53,8 @@ class Line:
         self._random = random.Random()
         self.values = 0
         self.overruns = 0
+        self.on_learned: Callable[[], None] = lambda: None
+        """Called after a device has taught something about its registers."""
         link.on_lost = self.wake
 
     def wake(self) -> None:
@@ -307,6 +309,8 @@ class Line:
             yield from self._refused_rows(device, refused, received)
         else:
             device.learn(block.table, defect)
+            device.taught_at = self._clock.now()
+        self.on_learned()
         device.replan()
         device.continue_with(scan)
         if not scan.pending and scan.blocks:  # the refused block was the last, and nothing of it is left
@@ -334,6 +338,7 @@ class Line:
             refused.due = now + refused.delay
             return
         device.release(refused, now)
+        self.on_learned()
         device.replan()
         by_group: dict[str, list[int]] = {}
         for group, value in refused.values:

@@ -49,6 +49,9 @@ class Unit:
         self.free_at = 0.0
         for device in self.devices:
             for refused in device.refused.values():
+                if refused.recalled:
+                    refused.recalled = False
+                    continue
                 refused.due = 0.0  # a device that was away may have been loaded with another program
 
     def settle(self) -> None:

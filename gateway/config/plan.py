@@ -20,6 +20,8 @@ NUMBERS = INTEGER_TYPES | {"float32", "float64"}
 """Types of signals that may have a scale and a deadband."""
 
 PKI: Final = "pki"
+LEARNED: Final = "learned"
+"""Folder in data_dir of what adapters have learned of devices."""
 """Folder in `data_dir` of the gateway's own certificate and of those that it trusts."""
 
 
@@ -82,6 +84,7 @@ class PlannedLink:
     broken: ConfigError | None = None
     gateway: str = "guantong"
     pki: Path | None = None
+    state: Path | None = None
 
     def spec(self, clock: Clock | None = None, *, writes: bool = False) -> LinkSpec:
         """What the adapter is given. Raises the `broken` error of a link without one."""
@@ -104,7 +107,9 @@ class PlannedLink:
             )
             for device in self.devices
         )
-        return LinkSpec(self.id, self.settings, devices, clock or SystemClock(), writes, self.gateway, self.pki)
+        return LinkSpec(
+            self.id, self.settings, devices, clock or SystemClock(), writes, self.gateway, self.pki, self.state
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from adapters import registry
 from adapters.contract import Adapter, ConfigError
 from gateway.config._check import path_of
 from gateway.config.models import Config, DeviceSettings, LinkSettings, SignalOverride
-from gateway.config.plan import NUMBERS, PKI, Plan, PlannedDevice, PlannedLink, PlannedSignal, address_text
+from gateway.config.plan import LEARNED, NUMBERS, PKI, Plan, PlannedDevice, PlannedLink, PlannedSignal, address_text
 from gateway.config.secrets import settings_with_secrets
 from schemas import units
 from schemas._explain import sentence
@@ -123,7 +123,14 @@ class _Resolver:
             return None
         pki = self._config.data_dir / PKI
         return PlannedLink(
-            link.id, link.adapter, adapter, settings, tuple(devices), gateway=self._config.gateway.id, pki=pki
+            link.id,
+            link.adapter,
+            adapter,
+            settings,
+            tuple(devices),
+            gateway=self._config.gateway.id,
+            pki=pki,
+            state=self._config.data_dir / LEARNED,
         )
 
     def _settings(self, model: type[BaseModel], data: dict[str, Any], place: Place) -> BaseModel | None:

@@ -114,7 +114,9 @@ class ModbusAdapter:
             return False
         if own.serial is not None and settings.serial is not None:
             return os.path.realpath(settings.serial) == os.path.realpath(own.serial)
-        return settings.place == own.place
+        if own.listen is not None:
+            return settings.listen is not None and settings.place == own.place
+        return bool(set(settings.hosts) & set(own.hosts)) and settings.port == own.port
 
     async def write(self, point: int, value: Any) -> None:
         """Raises WritesDisabledError: this adapter does not write."""
@@ -136,7 +138,8 @@ class ModbusAdapter:
             )
         if settings.host is None:
             return f"modbus+rtu://{settings.serial}/unit/{self._devices[device].unit}"
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        first = settings.hosts[0]
+        host = f"[{first}]" if ":" in first else first
         return f"modbus+{settings.transport}://{host}:{settings.port}/unit/{self._devices[device].unit}"
 
     def counters(self) -> Counters:

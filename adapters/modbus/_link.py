@@ -30,7 +30,7 @@ from adapters.modbus._port import SerialPort
 from adapters.modbus._serial import SerialPlace
 from adapters.modbus._settings import ModbusLinkSettings
 from adapters.modbus._wire import Wire, foreign_request, of_unit
-from schemas.bilingual import Bilingual
+from schemas.bilingual import Bilingual, chinese
 
 _BUFFER = 4096
 """Bytes of unread answers that are kept; pymodbus's own 264 would drop a good answer behind a late one."""
@@ -121,7 +121,11 @@ class Link:
     """The connection of one link. `request` and `open` never run at the same time: a lock keeps the order of callers."""
 
     def __init__(self, settings: ModbusLinkSettings, clock: Clock) -> None:
-        self._settings = settings
+        self._ways = [settings.model_copy(update={"host": host}) for host in settings.hosts] or [settings]
+        """One for each address, in the order in which they are tried."""
+        self._settings = self._ways[0]
+        self._mute = False
+        """Nobody has answered since the link was opened."""
         self._clock = clock
         self._rtu = settings.rtu
         self._port: Wire | None = None
@@ -161,7 +165,7 @@ class Link:
                 await self._open_port()
             elif self._seat is not None:
                 await self._dialled_in(self._seat)
-            await self._open()
+            await self._open_one()
 
     def close(self) -> None:
         """Closes the link, now; a request under way raises ClosingError."""
@@ -264,6 +268,7 @@ class Link:
             self._note(f"closed: the answer does not fit the request: {wrong}")
             raise NoAnswerError("malformed", f"unit {request.dev_id}: the answer does not fit the request: {wrong}")
         self._last_answer = self._clock.monotonic()
+        self._mute = False
         return answer
 
     def _wrong(self, request: Request, answer: ModbusPDU) -> str | None:
@@ -373,7 +378,7 @@ class Link:
 
     def _new_client(self) -> AsyncModbusTcpClient:
         client = AsyncModbusTcpClient(
-            self._settings.host or "",
+            next(iter(self._settings.hosts), ""),
             port=self._settings.port,
             framer=FramerType.RTU if self._rtu else FramerType.SOCKET,
             timeout=self._settings.timeout,
@@ -407,6 +412,30 @@ class Link:
         context.call_create = remembering
         context.callback_disconnected = disconnected  # type: ignore[method-assign]
         return client
+
+    async def _open_one(self) -> None:
+        """Opens the first address that can be opened; one at which nobody has answered the last time comes last."""
+        failures: list[TransientError] = []
+        ways = self._ways
+        if self._mute and len(ways) > 1:
+            at = ways.index(self._settings) + 1
+            ways = [*ways[at:], *ways[:at]]
+        for way in ways:
+            self._settings = way
+            try:
+                await self._open()
+            except TransientError as error:
+                failures.append(error)
+            else:
+                self._mute = True
+                return
+        if len(failures) == 1:
+            raise failures[0]
+        first = failures[0]
+        raise TransientError(
+            Bilingual("; ".join(map(str, failures)), "；".join(chinese(error.args[0]) for error in failures)),
+            reason=first.reason, fix_en=first.fix_en, fix_zh=first.fix_zh,
+        )  # fmt: skip
 
     async def _open(self) -> None:
         closing = self._closing

@@ -74,8 +74,11 @@ class ModbusLinkSettings(Strict):
     """One wire: a TCP connection (`host`) to a Modbus TCP device or gateway or to a serial server that passes RTU frames on, a
     serial port of this machine (`serial`), or a unit that connects to the gateway (`listen`). Any number of devices share it."""
 
-    host: str | None = Field(
-        default=None, min_length=1, description="Name or address of the device, gateway or serial server."
+    host: str | tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Name or address of the device, gateway or serial server. Of one with several addresses a list: the later ones are "
+        "tried where the earlier ones do not answer.",
     )
     port: int = Field(default=502, ge=1, le=65535)
     transport: Transport = Field(
@@ -113,6 +116,8 @@ class ModbusLinkSettings(Strict):
                     "Modbus 链路需填写以下之一：`host`（网络地址）、`serial`（串口，如 /dev/serial/by-id/…）、`listen`（设备主动连接网关）",
                 )
             )
+        if not all(self.hosts):
+            raise ValueError(Bilingual("an address of `host` is empty", "`host` 中有空地址"))
         foreign = {"host": _OF_SERIAL, "serial": _OF_NETWORK, "listen": (*_OF_SERIAL, "port")}[places[0]]
         for key in foreign:
             if key in self.model_fields_set:
@@ -135,7 +140,16 @@ class ModbusLinkSettings(Strict):
         `DTU0001 (:5020)` of one who dials in."""
         if self.listen is not None:
             return f"{self.listen.registration} (:{self.listen.port})"
-        return self.serial if self.serial is not None else f"{self.host}:{self.port}"
+        if self.serial is not None:
+            return self.serial
+        return " / ".join(f"{host}:{self.port}" for host in self.hosts)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses in the order in which they are tried; none of a link that goes elsewhere."""
+        if self.host is None:
+            return ()
+        return (self.host,) if isinstance(self.host, str) else tuple(dict.fromkeys(self.host))
 
 
 class ModbusDeviceSettings(Strict):

@@ -322,7 +322,7 @@ SECTIONS: Final[dict[str, Section]] = {
         "Modbus：链路",
         "一条线路：一个 TCP 连接（`host`），连到 Modbus TCP 设备或网关，或连到转发 RTU 帧的串口服务器；本机的一个串口（`serial`），或主动连接网关的设备（`listen`）。可由任意多台设备共用。",
         {
-            "host": "设备、网关或串口服务器的主机名或地址。",
+            "host": "设备、网关或串口服务器的主机名或地址。有多个地址的写成列表：前面的连不上时再试后面的。",
             "port": "端口。",
             "transport": "tcp：Modbus TCP 帧（MBAP）。rtu-over-tcp：TCP 连接中带校验的串行帧，即串口服务器的透明传输方式。",
             "serial": "代替 `host`：本机的串口（Modbus RTU），最好用 /dev/serial/by-id 下的名称，换插口时不变。",

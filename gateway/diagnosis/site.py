@@ -275,6 +275,8 @@ def target(link: LinkSettings) -> tuple[str, int] | None:
         except ValueError:
             return None
     host, port = settings.get("host"), settings.get("port", 502)
+    if isinstance(host, list) and host:
+        host = host[0]
     return (host, port) if isinstance(host, str) and isinstance(port, int) else None
 
 

@@ -202,7 +202,7 @@ def _link_for(question: AddDevice, links: list[Any]) -> tuple[int | None, dict[s
 
 def _same_place(link: Link, settings: dict[str, Any]) -> bool:
     """Whether two links have one connection: the same server as the same user, or the same host and port, or the same
-    serial port."""
+    serial port, or the same unit that dials in."""
     one, other = link.settings, settings
     if link.adapter == "opcua":
         return _endpoint(one.get("endpoint")) == _endpoint(other.get("endpoint")) and one.get("user") == other.get(
@@ -210,6 +210,9 @@ def _same_place(link: Link, settings: dict[str, Any]) -> bool:
         )
     if one.get("serial") or other.get("serial"):
         return one.get("serial") == other.get("serial")
+    if one.get("listen") or other.get("listen"):
+        here, there = one.get("listen") or {}, other.get("listen") or {}
+        return all(here.get(key) == there.get(key) for key in ("port", "registration"))
     return (str(one.get("host")).lower(), one.get("port", 502)) == (
         str(other.get("host")).lower(),
         other.get("port", 502),

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from adapters.contract import AuthError, ConfigError, DeviceState, Lost, Samples, TransientError
-from adapters.modbus import ModbusAdapter, _device, _line, _link, _unit
+from adapters.modbus import ModbusAdapter, ModbusLinkSettings, _device, _line, _link, _unit
 from adapters.modbus._device import Scan
 from schemas.profile import ModbusAddress
 from schemas.status import (
@@ -582,3 +582,46 @@ def test_what_no_device_is_needed_to_see() -> None:
 def test_a_device_without_readable_points_is_never_due() -> None:
     device = _device.Device(Spec(502).device(1, [holding(51)], holes=((50, 60),)).devices[0])
     assert device.next_due() == math.inf
+
+
+# ----------------------------------------------------------------------------------------------------- several addresses
+
+
+async def test_the_second_address_is_taken_where_the_first_refuses() -> None:
+    async with Server().holds(1, range(10)) as server:
+        spec = Spec(server.port, settings={"host": ["127.0.0.2", "127.0.0.1"]}).device(1, [holding(3)])
+        adapter = ModbusAdapter(spec.build())
+        async with Running(adapter) as line:
+            await line.until(lambda: (3, 0) in line.rows(0))
+        assert adapter.endpoint("unit-1") == f"modbus+tcp://127.0.0.2:{server.port}/unit/1"
+        assert adapter.reads_at(ModbusLinkSettings(host="127.0.0.1", port=server.port))
+        assert not adapter.reads_at(ModbusLinkSettings(host="127.0.0.3", port=server.port))
+
+
+async def test_an_address_at_which_nobody_answers_comes_last_the_next_time() -> None:
+    async with Server().holds(1, range(10)) as server:
+
+        async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(mute, "127.0.0.2", server.port) as deaf:
+            spec = Spec(server.port, settings={"host": ["127.0.0.2", "127.0.0.1"]})
+            adapter = ModbusAdapter(spec.device(1, [holding(3)], timeout=0.1).build())
+            with pytest.raises(TransientError, match="does not answer"):
+                await adapter.connect()
+            await adapter.disconnect()
+            async with Running(adapter) as line:
+                await line.until(lambda: (3, 0) in line.rows(0))
+            deaf.close()
+
+
+async def test_every_address_that_fails_is_named() -> None:
+    async with Server() as server:
+        port = server.port
+    adapter = ModbusAdapter(Spec(port, settings={"host": ["127.0.0.2", "127.0.0.1"]}).device(1, [holding(3)]).build())
+    with pytest.raises(TransientError) as caught:
+        await adapter.connect()
+    assert f"127.0.0.2:{port}" in str(caught.value)
+    assert f"127.0.0.1:{port}" in str(caught.value)
+    assert caught.value.reason == "refused"

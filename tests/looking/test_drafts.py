@@ -126,6 +126,13 @@ def test_devices_on_one_serial_port_share_a_link(config: Path) -> None:
     assert [device["id"] for device in links(config, again.yaml)["press"]["devices"]] == ["press", "pump"]
 
 
+def test_units_that_dial_in_are_told_apart_by_their_registration(config: Path) -> None:
+    one, other = (Link("modbus", {"listen": {"port": 5020, "registration": name}}) for name in ("DTU1", "DTU2"))
+    config.write_text(added(meter(config, "press", one)).yaml)
+    assert added(meter(config, "pump", other)).link == "pump"
+    assert added(meter(config, "fan", one, unit=2)).link == "press"
+
+
 def test_single_registers_beside_a_profile(config: Path) -> None:
     signal = {"name": "t", "type": "int16", "scale": 0.1, "unit": "℃", "address": {"table": "holding", "address": 4096, "type": "int16"}}  # fmt: skip
     draft = added(meter(config, "meter-03", Link(id="meters"), signals=[signal]))

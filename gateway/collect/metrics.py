@@ -43,13 +43,20 @@ class CollectMetrics(Collector):
         state = GaugeMetricFamily(
             "guantong_device_state", "1 for the device's present state", labels=["device", "state", "reason"]
         )
+        troubles = GaugeMetricFamily(
+            "guantong_device_troubles",
+            "Signals in trouble by themselves, such as addresses that it refuses",
+            labels=["device"],
+        )
         readings = CounterMetricFamily("guantong_device_readings", "Readings recorded", labels=["device"])
         for host in self._role.hosts:
             for status in host.statuses():
                 state.add_metric([status.device, status.state, status.reason], 1)
+                troubles.add_metric([status.device], len(status.troubles))
         for device, count in self._role.readings.items():
             readings.add_metric([device], count)
         yield state
+        yield troubles
         yield readings
 
     def _links(self) -> Iterator[Metric]:
@@ -60,6 +67,11 @@ class CollectMetrics(Collector):
         overruns = CounterMetricFamily(
             "guantong_link_overruns", "Scans that were due before the last was done", labels=["link"]
         )
+        busy = CounterMetricFamily(
+            "guantong_link_busy_seconds",
+            "Seconds for which the wire was taken; its rate is the utilisation",
+            labels=["link"],
+        )
         values = CounterMetricFamily("guantong_link_values", "Values received", labels=["link"])
         errors = CounterMetricFamily("guantong_link_errors", "Errors by kind", labels=["link", "kind"])
         for host in self._role.hosts:
@@ -67,10 +79,11 @@ class CollectMetrics(Collector):
             reconnects.add_metric([link], max(host.supervised.numbers.ups - 1, 0))
             requests.add_metric([link], counters.requests)
             overruns.add_metric([link], counters.overruns)
+            busy.add_metric([link], counters.busy)
             values.add_metric([link], counters.values)
             for kind, count in counters.errors.items():
                 errors.add_metric([link, kind], count)
-        yield from (reconnects, requests, overruns, values, errors)
+        yield from (reconnects, requests, overruns, busy, values, errors)
 
     def _outbox(self) -> Iterator[Metric]:
         role, outbox = self._role, self._role.outbox

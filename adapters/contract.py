@@ -328,6 +328,8 @@ class Counters:
     errors: dict[str, int] = field(default_factory=dict)
     overruns: int = 0
     values: int = 0
+    busy: float = 0.0
+    """Seconds for which a wire that bears one request at a time was taken; 0 of a link that is none."""
 
 
 @runtime_checkable

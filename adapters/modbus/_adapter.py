@@ -144,4 +144,5 @@ class ModbusAdapter:
 
     def counters(self) -> Counters:
         """Running totals; errors by kind: timeout, malformed, short, closed, connect, exception_2 and so on."""
-        return Counters(self._link.requests, dict(self._link.errors), self._line.overruns, self._line.values)
+        link, line = self._link, self._line
+        return Counters(link.requests, dict(link.errors), line.overruns, line.values, link.busy)

@@ -150,6 +150,8 @@ class Link:
         self.frames = frame_log(rtu=self._rtu)
         self._trace = tracer(self.frames, clock.now)
         self.requests = 0
+        self.busy = 0.0
+        """Seconds for which the wire was taken: requests with their answers or time-outs, and the rests before them."""
         self.errors: Counter[str] = Counter()
 
     async def open(self) -> None:
@@ -197,6 +199,7 @@ class Link:
             closing = self._closing
             if closing is None or closing.is_set():
                 raise ClosingError if closing is not None else not_connected(self._settings)
+            begun = self._clock.monotonic()
             if self._settings.pause or self._port is not None:
                 rest = self._rest(request) - self._clock.monotonic()
                 if rest > 0:
@@ -208,7 +211,10 @@ class Link:
             client = self._client
             if client is None or self._lost is not None:
                 client = await self._reopen()
-            return await self._exchange(client, request, timeout)
+            try:
+                return await self._exchange(client, request, timeout)
+            finally:
+                self.busy += self._clock.monotonic() - begun
 
     # ------------------------------------------------------------------------------------------------------ one request
 

@@ -584,6 +584,23 @@ def test_a_device_without_readable_points_is_never_due() -> None:
     assert device.next_due() == math.inf
 
 
+async def test_the_time_for_which_the_wire_is_taken_is_counted() -> None:
+    """Answers of 20 ms each: what is counted lies between those and the time that has passed."""
+
+    async def slow(ask: Ask) -> bool:
+        await asyncio.sleep(0.02)
+        return False
+
+    async with Server(hook=slow).holds(1, range(10)) as server:
+        adapter = ModbusAdapter(Spec(server.port).device(1, [holding(0)], period=0.05).build())
+        assert adapter.counters().busy == 0
+        begun = asyncio.get_running_loop().time()
+        async with Running(adapter) as line:
+            await line.until(lambda: len(line.samples()) >= 5)
+        counters = adapter.counters()
+        assert 5 * 0.018 < counters.busy < asyncio.get_running_loop().time() - begun
+
+
 # ----------------------------------------------------------------------------------------------------- several addresses
 
 

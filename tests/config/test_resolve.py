@@ -167,3 +167,23 @@ def test_totals_are_rounded_once(scale: object, raw: int) -> None:
     same, offset = total(factor, 1.5, units.resolve("kW"), units.resolve("kW"))
     assert (same, offset) == (factor, 1.5)
     assert raw * same == raw * factor
+
+
+def test_another_ratio_is_another_meaning_and_what_adapters_learn_lies_in_data_dir(tmp_path: Path) -> None:
+    """The history of an energy meter whose transformer was exchanged is not continued as if nothing had happened."""
+
+    def planned(rules: str) -> Plan:
+        profile = PROFILE.replace("type: float32, order: CDAB}", "type: float32, order: CDAB, ratio: ct}")
+        (tmp_path / "meter.yaml").write_text(profile)
+        (tmp_path / "g.yaml").write_text(CONFIG.replace("rules: {max_gap: 0}", f"rules: {rules}"))
+        return resolve(load_config(tmp_path / "g.yaml", {}), {"PLC_PW": "hunter2"})
+
+    first, second = planned("{ratios: {ct: 40}}"), planned("{ratios: {ct: 60}}")
+    before, after = first.device("meter-01").signals, second.device("meter-01").signals
+    assert before[0].revision != after[0].revision
+    assert [s.revision for s in before[1:]] == [s.revision for s in after[1:]]
+    assert planned("{ratios: {ct: 40, pt: 9}}").device("meter-01").signals[0].revision == before[0].revision
+    link = first.links[0]
+    assert link.state is not None
+    assert link.spec().state == link.state
+    assert link.state.name == "learned"

@@ -171,6 +171,22 @@ async def test_by_keyboard_alone(browser: Browser, hall: Hall) -> None:
     await at_peace(browser, hall.base)
 
 
+async def test_a_device_on_a_serial_port_can_be_added(browser: Browser, hall: Hall) -> None:
+    await browser.open(f"{hall.base}#/connect", DESKTOP, LOCALES["en"], "light")
+    await browser.until("!document.querySelector('#connect-steps').hidden")
+    await browser.click("[name=protocol][value=serial]")
+    await browser.fill("[name=serial]", "/dev/serial/by-id/usb-x")
+    await browser.choose("[name=baud]", "19200")
+    await browser.choose("[name=frame]", "8O1")
+    await browser.choose("#connect-device [name=profile]", "eastron-sdm630")
+    await browser.fill("#connect-device [name=id]", "on-the-line")
+    await browser.click("#connect-add")
+    await browser.until(DRAFTED)
+    text = await browser.text("#view-changes")
+    assert "Links: 1 added" in text
+    assert "+ added on-the-line" in text
+
+
 @pytest.mark.parametrize("language", ["zh", "en"])
 async def test_a_modbus_device_register_by_register(browser: Browser, hall: Hall, language: str) -> None:
     device = f"meter-{language}"

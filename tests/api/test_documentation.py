@@ -85,7 +85,7 @@ async def test_headers_of_a_page(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["en/nothing.html", "fr/page.html", "en/../../README.md", "style/../../app.py", "en/page.txt", "en/page"]
+    "path", ["en/nothing.html", "fr/page.html", "en/../../README.md", "style/../../app.py", "en/page.txt", "en/nothing"]
 )
 async def test_what_is_not_there_is_named(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(f"/docs/{path.replace('..', '%2e%2e')}", headers={"Accept-Language": "zh"})

@@ -22,6 +22,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.deploy.files import DEPLOY, ROOT
+from tests.servers import needs
 from tests.servers.needs import missing, require
 
 BUNDLE = DEPLOY / "bundle"
@@ -62,22 +63,14 @@ def unpacked(archive: Path, tmp_path: Path) -> Path:
 
 def cut_off(job: str, archive: Path, work: Path, *, mounts: bool = False) -> dict[str, Any]:
     """Runs a job of offline.py in a network namespace of its own, with an empty home and no settings of pip."""
-    unshare = require("unshare")
-    ways = [["-n"]] if mounts else [["-n"], ["-r", "-n"]]
-    if mounts:
-        ways[0].append("-m")
-    for way in ways:
-        if subprocess.run([unshare, *way, "true"], capture_output=True, check=False).returncode == 0:
-            break
-    else:
-        missing(f"leave to cut the network off (unshare {' '.join(ways[-1])})", "running the tests as root, or sysctl kernel.unprivileged_userns_clone=1")  # fmt: skip
+    alone = needs.cut_off(mounts=mounts)
     home = work / "home"
     home.mkdir()
     folders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     if not mounts or not sys.base_prefix.startswith("/root/"):  # closed to the user that the units run as
         folders.insert(0, str(Path(sys.base_prefix) / "bin"))
     told = subprocess.run(
-        [unshare, *way, sys.executable, OFFLINE, job, archive, work],
+        [*alone, sys.executable, OFFLINE, job, archive, work],
         capture_output=True, text=True, check=False, cwd=work, timeout=280,
         env={"PATH": os.pathsep.join(folders), "HOME": str(home), "LANG": "zh_CN.UTF-8", "PIP_CONFIG_FILE": os.devnull},
     )  # fmt: skip

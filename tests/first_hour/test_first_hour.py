@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.first_hour.transcript import Command, Part, Step, differs, read
-from tests.servers.needs import require
+from tests.servers.needs import cut_off
 
 DOCS = Path(__file__).parents[2] / "docs"
 CHILLER = (
@@ -51,7 +51,7 @@ def served(log: Path, of: dict[str, str]) -> dict[str, set[Any]]:
 def test_two_strange_machines_from_their_addresses_to_stored_rows(language: str, speed: int, tmp_path: Path) -> None:
     """In English as it is written; in Chinese the chiller works, and is watched, twenty times as fast."""
     walk = [sys.executable, "-m", "tests.first_hour.walk", TRANSCRIPTS[language], tmp_path, language, str(speed)]
-    command = [require("unshare"), "-n", *walk]
+    command = [*cut_off(), *walk]
     walked = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=False)
     assert walked.returncode == 0, walked.stdout[-2000:] + walked.stderr[-4000:]
     told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))

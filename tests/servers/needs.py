@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,18 @@ def require(program: str) -> Path:
         missing(f"the program {program}", f"apt-get install {PACKAGES.get(program, program)}")
         raise AssertionError("not reached: missing() ends the test")
     return Path(found)
+
+
+def cut_off(*, mounts: bool = False) -> list[str | Path]:
+    """What a command begins with so that it runs in a network of its own, which has nothing but a loopback interface that is down; with `mounts`
+    it sees mounts of its own, too. As another user than root the command becomes root in a user namespace."""
+    unshare = require("unshare")
+    ways = [["-n", "-m"]] if mounts else [["-n"], ["-r", "-n"]]
+    for way in ways:
+        if subprocess.run([unshare, *way, "true"], capture_output=True, check=False).returncode == 0:
+            return [unshare, *way]
+    missing(
+        f"leave to cut the network off (unshare {' '.join(ways[-1])})",
+        "running the tests as root, or sysctl kernel.unprivileged_userns_clone=1",
+    )
+    raise AssertionError("not reached: missing() ends the test")

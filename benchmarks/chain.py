@@ -209,7 +209,7 @@ def run(folder: Path) -> list[Figure]:
         held: dict[str, Any] = modbus.ask("hold") | opcua.ask("hold")
         settle(store)
         say(f"measured; {load_average()}")
-    except BaseException:
+    except BaseException:  # also Ctrl-C: the log says why it hung
         say(gateway.log.read_text(encoding="utf-8")[-4_000:])
         raise
     finally:

@@ -130,7 +130,7 @@ def run(folder: Path) -> list[Figure]:
         wait_for("a first reading of each signal", lambda: rows_of(folder / STORE) >= SIGNALS, 60, every=0.5)
         found = asyncio.run(watch(ports.api))
         say(f"measured; {load_average()}")
-    except BaseException:
+    except BaseException:  # also Ctrl-C: the log says why it hung
         say(gateway.log.read_text(encoding="utf-8")[-4_000:])
         raise
     finally:

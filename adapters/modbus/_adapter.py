@@ -63,7 +63,7 @@ class ModbusAdapter:
             await self._line.probe()
         except ClosingError:
             raise not_connected(self._settings) from None
-        except BaseException:
+        except BaseException:  # also when cancelled: no connection may stay open behind a connect that failed
             self._link.close()
             raise
 

@@ -111,7 +111,7 @@ class Link:
             self._spawn(self.monitored.definitions.run(self.monitored.read_structures))
             self._spawn(self.monitored.refresher.run())
             self.monitored.probe_deadband(self._spawn)
-        except BaseException:
+        except BaseException:  # also when cancelled: no task and no subscription may stay behind
             await self.close()
             raise
 

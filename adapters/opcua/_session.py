@@ -114,7 +114,7 @@ class Session:
         except EXPECTED as error:
             await self.close()
             raise await explain(self.settings, self.identity, error) from error
-        except BaseException:
+        except BaseException:  # whatever it is goes on: only no half-open channel may stay behind
             await self.close()
             raise
 

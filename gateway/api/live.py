@@ -275,7 +275,7 @@ class Live:
         why, self._load_wanted = self._load_wanted, ""
         try:
             streams, snapshot, catalog = await self._ask(self._read)
-        except BaseException:
+        except BaseException:  # also when cancelled: what was wanted is still wanted
             self._load_wanted = self._load_wanted or why
             raise
         self.numbers.loads += 1

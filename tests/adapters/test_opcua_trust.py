@@ -29,6 +29,7 @@ from tests.adapters.opcua_host import device as planned_device
 from tests.adapters.opcua_server import SmallServer
 from tests.servers.certificates import ApplicationAuthority, application_certificate
 from tests.servers.foreign import NodeOpcUaServer
+from tests.servers.needs import missing
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -685,7 +686,7 @@ async def test_a_server_that_does_not_trust_the_gateway(
 
 def test_files_that_root_writes_belong_to_whom_the_folder_belongs(tmp_path: Path, files: tuple[Path, Path]) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can give files away")
+        missing("root, who can give files away", "running the tests as root")
     os.chown(tmp_path, 12345, 12345)
     pki = Pki(tmp_path / "pki", "box")
     own = pki.own(NOW)

@@ -26,6 +26,7 @@ from adapters.contract import Clock, TransientError
 from adapters.modbus._dial_in import Seat
 from adapters.modbus._errors import ForeignMasterError, closed_by_peer, not_connected, open_failed
 from adapters.modbus._frames import frame_log, tracer
+from adapters.modbus._lanes import Lane, Lanes
 from adapters.modbus._port import SerialPort
 from adapters.modbus._serial import SerialPlace
 from adapters.modbus._settings import ModbusLinkSettings
@@ -118,7 +119,7 @@ class _RawDecoder(DecodePDU):
 
 
 class Link:
-    """The connection of one link. `request` and `open` never run at the same time: a lock keeps the order of callers."""
+    """The connection of one link. `request` and `open` never run at the same time: `Lanes` say whose turn it is."""
 
     def __init__(self, settings: ModbusLinkSettings, clock: Clock) -> None:
         self._ways = [settings.model_copy(update={"host": host}) for host in settings.hosts] or [settings]
@@ -136,7 +137,7 @@ class Link:
         """Frames without transaction numbers on a wire that stays open: unit that did not answer -> monotonic seconds until which its answer may still come."""
         self._client: AsyncModbusTcpClient | None = None
         self._decoder = _RawDecoder(clock.now)
-        self._lock = asyncio.Lock()
+        self._lanes = Lanes()
         self._closing: asyncio.Event | None = None
         self._in_flight = False
         self._lost: str | None = None
@@ -152,6 +153,8 @@ class Link:
         self.requests = 0
         self.busy = 0.0
         """Seconds for which the wire was taken: requests with their answers or time-outs, and the rests before them."""
+        self.taken = 0.0
+        """What of it the last request has taken."""
         self.errors: Counter[str] = Counter()
 
     async def open(self) -> None:
@@ -162,12 +165,15 @@ class Link:
         self.close()
         self._closing = asyncio.Event()
         self._lost = None
-        async with self._lock:
+        await self._lanes.take(Lane.COMMAND)
+        try:
             if self._settings.serial is not None:
                 await self._open_port()
             elif self._seat is not None:
                 await self._dialled_in(self._seat)
             await self._open_one()
+        finally:
+            self._lanes.give()
 
     def close(self) -> None:
         """Closes the link, now; a request under way raises ClosingError."""
@@ -190,31 +196,56 @@ class Link:
         """Between `open` and `close`, whatever the state of the connection."""
         return self._closing is not None and not self._closing.is_set()
 
-    async def request(self, request: Request, timeout: float) -> Response:
-        """The verified response to `request`, which may be an exception response.
+    async def request(self, request: Request, timeout: float, lane: Lane = Lane.ONCE) -> Response:
+        """The verified response to `request`, which may be an exception response. Commands and one-off reads go before scans.
 
         Raises NoAnswerError, ClosingError, and TransientError when the link is lost.
         """
-        async with self._lock:
+        rested = await self._turn(request, lane)
+        begun = self._clock.monotonic() - rested
+        try:
             closing = self._closing
             if closing is None or closing.is_set():
                 raise ClosingError if closing is not None else not_connected(self._settings)
-            begun = self._clock.monotonic()
-            if self._settings.pause or self._port is not None:
-                rest = self._rest(request) - self._clock.monotonic()
-                if rest > 0:
-                    await asyncio.sleep(rest)
-                if closing.is_set():
-                    raise ClosingError
             if self._port is not None:
                 self._unasked(self._port)
             client = self._client
             if client is None or self._lost is not None:
                 client = await self._reopen()
+            return await self._exchange(client, request, timeout)
+        finally:
+            self.taken = self._clock.monotonic() - begun
+            self.busy += self.taken
+            self._lanes.give()
+
+    async def _turn(self, request: Request, lane: Lane) -> float:
+        """Takes the wire, when this request may be sent. Returns for how many seconds it has rested with it."""
+        given_way = False
+        while True:
+            quiet = self.quiet_until(request.dev_id) - self._clock.monotonic()
+            if quiet > 0:  # this unit's late answer may still come; the others have the wire meanwhile
+                await asyncio.sleep(quiet)
+            await self._lanes.take(lane)
+            free_at = max(self._free_at, self._port.free_at) if self._port is not None else self._free_at
+            if not free_at:
+                return 0.0
+            rest = free_at - self._clock.monotonic()
+            if rest <= 0:
+                return 0.0
             try:
-                return await self._exchange(client, request, timeout)
-            finally:
-                self.busy += self._clock.monotonic() - begun
+                await asyncio.sleep(rest)
+            except asyncio.CancelledError:
+                self._lanes.give()
+                raise
+            if given_way or not self._lanes.outranked(lane):
+                return rest
+            given_way = True
+            self.busy += rest
+            self._lanes.give()
+
+    def quiet_until(self, unit: int) -> float:
+        """Monotonic seconds until which the unit is not asked, since its answer to an earlier request may still come."""
+        return self._late.get(unit, 0.0) if self._late else 0.0
 
     # ------------------------------------------------------------------------------------------------------ one request
 
@@ -360,12 +391,6 @@ class Link:
                 self._note("the port is closed again: somebody else speaks on this line, or it was to be closed")
                 self._port = None
                 port.close()
-
-    def _rest(self, request: Request) -> float:
-        """Monotonic seconds from which this request may be sent."""
-        if self._port is None:
-            return self._free_at
-        return max(self._free_at, self._port.free_at, self._late.get(request.dev_id, 0.0))
 
     def _unasked(self, port: Wire) -> None:
         """Throws away what came while nothing was asked. Raises ForeignMasterError where another master has asked."""

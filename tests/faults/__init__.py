@@ -1,0 +1,1 @@
+"""Faults: what is promised under each of them, and the campaign that tries it."""

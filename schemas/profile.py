@@ -137,6 +137,11 @@ class Group(Strict):
     period: Duration = Field(
         default=1.0, gt=0, description="Scan period; OPC UA: publishing interval, or the grid on which it is read."
     )
+    phase: Duration | None = Field(
+        default=None,
+        description="Modbus: where the scans stand on the clock: so long after each multiple of the period since midnight of 1 January "
+        "1970, UTC; period 1min and phase 5s: at second 5 of each minute. By default they begin with the connection.",
+    )
     mode: Mode = Field(
         default="subscribe",
         description="OPC UA: how values come. subscribe: the server tells changes; poll: everything is read on a fixed grid; "

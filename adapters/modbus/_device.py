@@ -18,7 +18,7 @@ from adapters.modbus._scaling import UNREAD, Factor, Source, constant, times, tr
 from adapters.modbus._settings import ModbusDeviceSettings
 from schemas.bilingual import Bilingual, chinese
 from schemas.modbus import REGISTERS
-from schemas.profile import ModbusAddress, ModbusRules
+from schemas.profile import Group, ModbusAddress, ModbusRules
 
 FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 """Function codes of the reads (V1.1b3 §6.1 to §6.4)."""
@@ -79,6 +79,14 @@ class Scan:
     hunt: Hunt | None = None
     vain: int = 0
     """Hunts in this slot that found nothing."""
+    waits: int = 0
+    """How often in a row the device has said that it is busy."""
+    phase: float | None = None
+    """Where the grid stands on the clock: slots begin so many seconds after the multiples of the period since 1970. None: at the connect."""
+    spent: float = 0.0
+    """Seconds for which the scan under way has taken the wire."""
+    cost: float = 0.0
+    """Seconds for which a whole scan takes the wire, smoothed; 0 before the first."""
     complete_to: int | None = None
     """When its last complete scan was answered, in µs."""
 
@@ -94,6 +102,8 @@ class Scan:
     def restart(self) -> None:
         """Gives up the scan under way; the next one begins with the block that was not answered, which alone a late answer fits."""
         self.hunt = None
+        self.waits = 0
+        self.spent = 0.0
         if self.pending:
             first = self.pending[0]
             where = [(block.table, block.read.start) for block in self.blocks]
@@ -101,11 +111,14 @@ class Scan:
             at = where.index(key) if key in where else 0
             self.pending = deque(self.blocks[at:] + self.blocks[:at])
 
-    def reset(self, now: float) -> None:
-        """Begins anew, at once."""
+    def reset(self, now: float, clock: int) -> None:
+        """Begins anew, at once: with the slot of the grid that is under way, if the grid stands on the clock (`clock`: UTC, in µs)."""
         self.hunt = None
+        self.waits = 0
+        self.spent = 0.0
         self.pending.clear()
-        self.due = now if self.blocks else math.inf
+        begun = 0.0 if self.phase is None else (clock / 1e6 - self.phase) % self.period
+        self.due = now - begun if self.blocks else math.inf
 
     def advance(self, now: float) -> int:
         """The scan is complete: on to the next slot. Returns how many slots have passed without a scan."""
@@ -201,7 +214,10 @@ class Device:
         for tables in values.values():
             for table in tables:
                 tables[table] = [value for value in tables[table] if value.point not in self.unreadable]
-        self.scans = {group: Scan(group, spec.groups.get(group, 1.0), tables) for group, tables in values.items()}
+        self.scans = {
+            group: Scan(group, spec.groups.get(group, 1.0), tables, phase=spec.options.get(group, Group()).phase)
+            for group, tables in values.items()
+        }
         self.replan()
 
     def value(self, point: int) -> Value:

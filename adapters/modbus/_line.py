@@ -17,7 +17,9 @@ from adapters.modbus._errors import (
     no_answer,
 )
 from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadSpan, Defect, isolate
+from adapters.modbus._lanes import Lane
 from adapters.modbus._link import ClosingError, Link, NoAnswerError, Request, Response
+from adapters.modbus._schedule import Schedule
 from adapters.modbus._settings import ModbusLinkSettings
 from adapters.modbus._unit import Unit
 from schemas.bilingual import Bilingual, chinese
@@ -31,6 +33,10 @@ _GATEWAY_SILENT = (10, 11)
 """Exceptions by which a gateway says that the unit behind it does not answer (V1.1b3 §7)."""
 _PASSING = (5, 6)
 """Exceptions that pass by themselves: acknowledge, busy."""
+BUSY_FIRST = 0.1
+"""Seconds for which a device that says that it is busy is left alone; doubled each time, up to `BUSY_MOST`."""
+BUSY_MOST = 1.0
+_BUSY_TIMES = 8
 _STALL = 0.05
 """Seconds for which the consumer may keep us waiting before lost slots are looked for."""
 
@@ -47,7 +53,7 @@ class Line:
         for device in devices:
             by_number.setdefault(device.unit, []).append(device)
         self._units = [Unit(number, sharing) for number, sharing in by_number.items()]
-        self._turn = 0
+        self._schedule = Schedule(self._units)
         self._connected_at = 0
         self._sleeping: asyncio.Future[None] | None = None
         self._random = random.Random()
@@ -107,11 +113,11 @@ class Line:
             yield item
         while self._link.is_open:
             now = self._clock.monotonic()
-            unit = self._next_unit(now)
+            unit = self._schedule.choose(now)
             lost = self._link.lost
             items: list[Item] = []
             if lost is None and unit is None:
-                await self._rest(min((unit.wake for unit in self._units), default=math.inf) - now)
+                await self._rest(self._schedule.next_wake(now) - now)
                 continue
             if lost is None and unit is not None:
                 try:
@@ -147,7 +153,7 @@ class Line:
         for unit in self._units:
             for device in unit.devices:
                 for scan in device.scans.values():
-                    scan.reset(mono)
+                    scan.reset(mono, now)
             unit.settle()
             if unit.down:
                 yield from self._states(unit, up=False, at=self._known_until(unit))
@@ -161,16 +167,6 @@ class Line:
                 yield PointTrouble(device.id, point, problem)
             for refused in device.refused.values():
                 yield from self._refused_rows(device, refused, now)
-
-    def _next_unit(self, now: float) -> Unit | None:
-        """The next unit in turn that has something to do."""
-        units, count = self._units, len(self._units)
-        for step in range(1, count + 1):
-            unit = units[(self._turn + step) % count]
-            if unit.wake <= now:
-                self._turn = (self._turn + step) % count
-                return unit
-        return None
 
     async def _rest(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -189,7 +185,7 @@ class Line:
         items: list[Item] = []
         try:
             request = work.request if isinstance(work, Refused) else work.request()
-            response = await self._link.request(request, device.rules.timeout)
+            response = await self._link.request(request, device.rules.timeout, Lane.SCAN)
         except NoAnswerError:
             items.extend(self._not_answered(unit, by_time_out=True))
         else:
@@ -197,16 +193,35 @@ class Line:
                 items.extend(self._not_answered(unit, by_time_out=False))
             else:
                 items.extend(self._alive(unit, response.received))
-                if isinstance(work, Refused):
+                waits = self._waits_for(unit, work) if response.code in _PASSING else False
+                if waits:
+                    pass  # the same again, a little later
+                elif isinstance(work, Refused):
                     items.extend(self._tried_again(device, work, response))
                 elif work.hunt is not None:
                     items.extend(self._hunted(device, work, work.hunt, response))
                 else:
                     items.extend(self._scanned(device, work, response))
         if unit.pause:
-            unit.free_at = self._clock.monotonic() + unit.pause
+            unit.free_at = max(unit.free_at, self._clock.monotonic() + unit.pause)
+        if unit.misses:
+            unit.free_at = max(unit.free_at, self._link.quiet_until(unit.number))
+        self._schedule.served(unit)
         unit.settle()
         return items
+
+    def _waits_for(self, unit: Unit, work: Scan | Refused) -> bool:
+        """The device says that it is busy: whether it is asked for the same once more within the slot, after a while."""
+        if isinstance(work, Refused):
+            return False
+        now = self._clock.monotonic()
+        pause = min(BUSY_FIRST * 2**work.waits, BUSY_MOST)
+        if work.waits >= _BUSY_TIMES or now + pause >= work.due + work.period:
+            work.waits = 0
+            return False
+        work.waits += 1
+        unit.free_at = now + pause
+        return True
 
     # ----------------------------------------------------------------------------------------------------------- scans
 
@@ -244,6 +259,7 @@ class Line:
     def _done(self, scan: Scan, response: Response) -> int | None:
         """The first block of the scan is done; the time up to which all is complete if it was the last."""
         scan.pending.popleft()
+        scan.waits = 0
         if scan.pending:
             return None
         self.overruns += scan.advance(self._clock.monotonic())

@@ -9,6 +9,8 @@ from adapters.modbus._device import Device, Refused, Scan
 BACKOFF_FIRST = 1.0
 """Seconds that a silent unit is left alone; doubled each time."""
 BACKOFF_MOST = 60.0
+PATIENCE_MOST = 10.0
+"""Seconds for which the trial of a silent unit waits at most for a time when it costs the others nothing."""
 
 
 class Unit:
@@ -18,6 +20,7 @@ class Unit:
         self.number = number
         self.devices = devices
         self.pause = max(device.rules.pause for device in devices)
+        self.timeout = max(device.rules.timeout for device in devices)
         self.misses = 0
         self.delay = BACKOFF_FIRST
         self.down = False
@@ -28,7 +31,11 @@ class Unit:
         self.last_life: int | None = None
         """When it answered last, in µs."""
         self.retry_at = 0.0
+        self.patience = 0.0
+        """When it is asked again even if that costs the others their time."""
         self.free_at = 0.0
+        self.turn = 0
+        """Its last turn among those of all units."""
         self.wake = math.inf
         """When it has something to do next, in monotonic seconds."""
 
@@ -46,7 +53,7 @@ class Unit:
         if not self.hung_up:
             self.retry_at = 0.0
             self.delay = BACKOFF_FIRST
-        self.free_at = 0.0
+        self.free_at = self.patience = 0.0
         for device in self.devices:
             for refused in device.refused.values():
                 if refused.recalled:
@@ -60,17 +67,26 @@ class Unit:
         self.wake = max(due, self.retry_at, self.free_at)
 
     def next_work(self, now: float) -> tuple[Device, Scan | Refused]:
-        """What has waited longest. Only when `wake` has come."""
-        best: tuple[float, Device, Scan | Refused] | None = None
+        """What has the earliest deadline; of what is late, what has waited longest. Only when `wake` has come."""
+        best: tuple[float, float, Device, Scan | Refused] | None = None
         for device in self.devices:
             for scan in device.scans.values():
-                if scan.due <= now and (best is None or scan.due < best[0]):
-                    best = (scan.due, device, scan)
+                if scan.due <= now:
+                    deadline = max(scan.due + scan.period, now)
+                    if best is None or (deadline, scan.due) < best[:2]:
+                        best = (deadline, scan.due, device, scan)
             for refused in device.refused.values():
-                if refused.due <= now and (best is None or refused.due < best[0]):
-                    best = (refused.due, device, refused)
+                if refused.due <= now:
+                    deadline = max(refused.due + refused.delay, now)
+                    if best is None or (deadline, refused.due) < best[:2]:
+                        best = (deadline, refused.due, device, refused)
         assert best is not None, "wake is never before the first slot"
-        return best[1], best[2]
+        return best[2], best[3]
+
+    def deadline(self, now: float) -> float:
+        """Until when it should be asked, at least `now`: what is late is late. Only when `wake` has come."""
+        _, work = self.next_work(now)
+        return max(work.due + (work.delay if isinstance(work, Refused) else work.period), now)
 
     def answered(self, received: int, now: float) -> bool:
         """It lives, since `received` (µs). Returns whether it was down until now. Slots of an outage are left behind, and are no overruns."""
@@ -88,10 +104,17 @@ class Unit:
         return was_down
 
     def missed(self, now: float, jitter: float, *, by_time_out: bool) -> None:
-        """It did not answer: it is left alone for a while (times `jitter`), and its scans begin again after that."""
+        """It did not answer: it is left alone for a while (times `jitter`), and its scans begin again after that.
+
+        One that has lived until now is asked again at once, so that a dead one is found soon, and a lost frame costs little.
+        """
         self.misses += 1
         self.by_time_out = by_time_out
-        self.retry_at = now + self.delay * jitter
-        self.delay = min(self.delay * 2, BACKOFF_MOST)
+        if self.misses == 1 and self.last_life is not None and not self.down:
+            self.retry_at = self.patience = now
+        else:
+            self.retry_at = now + self.delay * jitter
+            self.patience = self.retry_at + min(self.delay, PATIENCE_MOST)
+            self.delay = min(self.delay * 2, BACKOFF_MOST)
         for scan in self.scans():
             scan.restart()

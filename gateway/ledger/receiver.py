@@ -225,7 +225,8 @@ class Receiver:
         except PoisonError as error:
             return Step(
                 self.gateway, envelope.stream, first, envelope.last_seq, envelope.hash(), arrived,
-                gap=gap, detail=detail, poison=str(error), raw=envelope.body,
+                gap=gap, detail=detail, poison=str(error), raw=envelope.body, kind=envelope.kind,
+                enc=envelope.enc,
             )  # fmt: skip
         end = body.hash if isinstance(body, Tombstone) else envelope.hash()
         return Step(

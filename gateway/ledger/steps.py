@@ -15,7 +15,8 @@ class Step:
 
     `body` is what is written with it. Without a body, `gap` says what is recorded instead: `lost` or `undecodable` (nothing is
     held any more of first..last, or nothing that can be read). `gap` beside a body is `fork`: written, and an alarm.
-    `poison` (with `raw`) is a body that could not be decoded: a dead-letter row in place of it.
+    `poison` (with `raw`, and `kind` and `enc` as its envelope gave them) is a body that could not be decoded: a dead-letter row in
+    place of it.
     `at` is ingest's time (µs) when it arrived.
     """
 
@@ -30,6 +31,8 @@ class Step:
     detail: str = ""
     poison: str | None = None
     raw: bytes | None = None
+    kind: int | None = None
+    enc: int | None = None
 
 
 @dataclass(slots=True)

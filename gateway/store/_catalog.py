@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from gateway.ledger.steps import Step
@@ -60,14 +61,31 @@ class Catalog:
         self._assets(connection, step.gateway, birth)
         self._device(connection, step.gateway, birth)
         ids = self._signals(connection, birth)
-        points = self.points(connection, step.stream)
-        new = {item.point: ids[item.name] for item in birth.signals}
-        upsert(
-            connection,
-            t.point,
-            [{"stream": step.stream, "point": point, "signal_id": signal} for point, signal in new.items()],
-        )
+        self._tell_points(connection, step.stream, {item.point: ids[item.name] for item in birth.signals})
+
+    def _tell_points(self, connection: sa.Connection, stream: str, new: dict[int, int]) -> None:
+        points = self.points(connection, stream)
+        rows = [{"stream": stream, "point": point, "signal_id": signal} for point, signal in new.items()]
+        upsert(connection, t.point, rows)
         points.update(new)
+
+    def late_birth(self, connection: sa.Connection, step: Step, birth: Birth) -> None:
+        """Store of a birth that was held up what the later ones have not told: signals that are not known, and the points.
+
+        `foreign` must have been asked before.
+        """
+        known = connection.execute(sa.select(t.device.c.changed_at).where(t.device.c.id == birth.device)).scalar()
+        if known is None or known <= birth.at:
+            self.birth(connection, step, birth)
+            return
+        columns = t.signal.c
+        ids: dict[str, int] = {
+            row.name: row.id
+            for row in connection.execute(sa.select(columns.name, columns.id).where(columns.device == birth.device))
+        }
+        new = [item for item in birth.signals if item.name not in ids]
+        ids |= self._signals(connection, msgspec.structs.replace(birth, signals=new))
+        self._tell_points(connection, step.stream, {item.point: ids[item.name] for item in birth.signals})
 
     def _assets(self, connection: sa.Connection, gateway: str, birth: Birth) -> None:
         rows = [
@@ -94,7 +112,8 @@ class Catalog:
         upsert(connection, t.device, [row], keep=["born_at"])
         self.owner[birth.device] = gateway
         if birth.retired:
-            connection.execute(t.signal.update().where(t.signal.c.device == birth.device).values(retired=True))
+            live = sa.and_(t.signal.c.device == birth.device, t.signal.c.retired.is_(False))
+            connection.execute(t.signal.update().where(live).values(retired=True, retired_at=birth.at))
 
     def _signals(self, connection: sa.Connection, birth: Birth) -> dict[str, int]:
         """Signal name -> id of the signals of this birth."""
@@ -112,7 +131,7 @@ class Catalog:
                 self._next_signal += 1
             else:
                 signal = old["id"]
-            row = _signal_row(signal, birth, item, birth.at if old is None else old["born_at"])
+            row = _signal_row(signal, birth, item, old)
             if old is None or old["revision"] != item.revision:
                 revised.append((signal, item, old is None))
             if old != row:
@@ -152,12 +171,14 @@ def _enum(item: SignalBirth) -> dict[str, list[str]] | None:
     return {str(number): [text(part) for part in texts] for number, texts in item.enum.items()}
 
 
-def _signal_row(signal: int, birth: Birth, item: SignalBirth, born_at: int) -> dict[str, Any]:
+def _signal_row(signal: int, birth: Birth, item: SignalBirth, old: dict[str, Any] | None) -> dict[str, Any]:
+    retired = item.retired or birth.retired
+    since = old["retired_at"] if old is not None and old["retired"] else birth.at
     return {
         "id": signal, "device": birth.device, "name": item.name, "asset": item.asset, "group_name": item.group,
         "revision": item.revision, "type": item.type, "unit": item.unit, "kind": item.kind,
         "description_zh": text(item.description_zh), "description_en": text(item.description_en),
         "semantic_id": item.semantic_id, "range": None if item.range is None else list(item.range),
-        "deadband": item.deadband, "silence": item.silence, "retired": item.retired or birth.retired,
-        "born_at": born_at,
+        "deadband": item.deadband, "silence": item.silence, "retired": retired,
+        "born_at": birth.at if old is None else old["born_at"], "retired_at": since if retired else None,
     }  # fmt: skip

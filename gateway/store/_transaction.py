@@ -15,6 +15,7 @@ from gateway.store import tables as t
 from gateway.store._batch import columns_of, faults, malformed, take
 from gateway.store._errors import DataError, translated
 from gateway.store._events import store_events
+from gateway.store._letters import LetterRow, has_open_letters, kind_of, small
 from gateway.store._rollups import mark_gap, mark_late
 from gateway.store._rows import Columns, Resolved, resolve
 from gateway.store._sql import text
@@ -72,6 +73,7 @@ class Transaction:
         self._progress: dict[tuple[str, str], tuple[Step, Done]] = {}
         self._events: list[str] = []
         self._births = False
+        self._too_late = 0
         self._dead: list[dict[str, Any]] = []
         self.applied = Applied(marks=[], committed=Committed(0, 0, [], [], []))
 
@@ -308,7 +310,10 @@ class Transaction:
             detail = f"stream {closed.stream} ended at {closed.last_seq}, stored up to {watermark}"
             self._open_gaps(step, Cause.LOST, detail)
             self.applied.problems.append(detail)
-        else:
+        elif not (
+            has_open_letters(self._connection, closed.stream)
+            or any(letter["stream"] == closed.stream for letter in self._dead)
+        ):
             self._state.catalog.forget(self._connection, closed.stream)
         if here is not None:
             self._closed_at[closed.stream] = step.at
@@ -361,6 +366,7 @@ class Transaction:
             self._gap_of(step, signal, min(times), max(times), Cause.TOO_LATE, len(rows))
         out = {row for rows in found.values() for row in rows}
         self.applied.late += len(out)
+        self._too_late += len(out)
         return others.pick([row for row in range(len(others)) if row not in out])
 
     def _account(self, others: Columns, resolved: Resolved) -> None:
@@ -396,9 +402,9 @@ class Transaction:
     def _refuse(self, columns: Columns, row: int, reason: str) -> None:
         """A reading that the database does not take: a dead letter, and a gap."""
         step = self._steps[columns.step[row]]
-        reading = Row(
+        reading = LetterRow(
             columns.signal[row], columns.ts[row], columns.n[row], columns.value[row], columns.status[row] or 0,
-            columns.flags[row] & FLAG_MASK,
+            columns.flags[row] & FLAG_MASK, columns.exact[row],
         )  # fmt: skip
         self._dead_letter(step, reason, reading, 1)
         self._gap_of(step, reading.signal, reading.ts, reading.ts)
@@ -422,6 +428,8 @@ class Transaction:
             {
                 "at": step.at, "gateway": step.gateway, "stream": step.stream, "seq": step.first, "reason": text(reason),
                 "count": count, "raw": raw if isinstance(raw, bytes) else _encoder.encode(raw),
+                "kind": small(step.kind) if isinstance(raw, bytes) else kind_of(raw),
+                "enc": small(step.enc) if isinstance(raw, bytes) else 0,
             }
         )  # fmt: skip
         self.applied.dead_letters += count

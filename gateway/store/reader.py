@@ -334,12 +334,34 @@ class Reader:
                 for row in rows
             ]  # fmt: skip
 
-    def dead_letters(self, *, limit: int = 1000, after: int = 0) -> list[r.DeadLetter]:
-        """Dead letters by id, from the one after `after` on."""
+    def dead_letters(
+        self,
+        *,
+        limit: int = 1000,
+        after: int = 0,
+        ids: Sequence[int] | None = None,
+        states: Sequence[r.LetterState] | None = None,
+    ) -> list[r.DeadLetter]:
+        """Dead letters by id, from the one after `after` on; only these, or only in these states."""
         columns = t.dead_letter.c
-        query = sa.select(t.dead_letter).where(columns.id > after).order_by(columns.id).limit(limit)
+        query = sa.select(t.dead_letter).where(columns.id > after)
+        if ids is not None:
+            query = query.where(columns.id.in_(list(ids)))
+        if states is not None:
+            query = query.where(columns.state.in_(list(states)))
         with self._transaction() as connection:
-            return [r.DeadLetter(**{**row, "raw": bytes(row["raw"])}) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query.order_by(columns.id).limit(limit)).mappings()
+            return [r.DeadLetter(**{**row, "raw": bytes(row["raw"])}) for row in rows]
+
+    def points(self, stream: str) -> dict[int, str]:
+        """Point -> device/name of the signals that births of the stream have told, as long as they are kept."""
+        query = (
+            sa.select(t.point.c.point, t.signal.c.device, t.signal.c.name)
+            .join(t.signal, t.signal.c.id == t.point.c.signal_id)
+            .where(t.point.c.stream == stream)
+        )
+        with self._transaction() as connection:
+            return {row.point: f"{row.device}/{row.name}" for row in connection.execute(query)}
 
     # -------------------------------------------------------------------------------------------------- internal
 

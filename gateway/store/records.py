@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -107,6 +107,7 @@ class SignalRecord(msgspec.Struct, frozen=True):
     silence: float | None
     retired: bool
     born_at: int
+    retired_at: int | None = None
     revisions: list[Revision] = msgspec.field(default_factory=list)
 
     @property
@@ -191,8 +192,16 @@ class StreamRecord(msgspec.Struct, frozen=True):
     gaps: int
 
 
+LetterState = Literal["waiting", "requested", "replayed", "discarded"]
+"""Of a dead letter: nobody has decided yet; ingest shall replay it; it is stored now; it never will be."""
+
+
 class DeadLetter(msgspec.Struct, frozen=True):
-    """What could not be stored; `raw` is MessagePack of it, or the bytes as they came."""
+    """What could not be stored; `raw` is MessagePack of it, or the bytes as they came.
+
+    `kind` is that of its message (`schemas.wire.Kind`), 0 for a single stored row (`schemas.wire.Row`), None where it is not known;
+    `enc` is the encoding of `raw`. `note` says why a replay failed, what it stored, or why the letter was discarded.
+    """
 
     id: int
     at: int
@@ -202,3 +211,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
     reason: str
     count: int
     raw: bytes
+    kind: int | None = None
+    enc: int | None = None
+    state: LetterState = "waiting"
+    settled_at: int | None = None
+    note: str = ""

@@ -146,6 +146,7 @@ signal = sa.Table(
     sa.Column("silence", sa.Double),
     sa.Column("retired", sa.Boolean, nullable=False),
     sa.Column("born_at", Micros, nullable=False),
+    sa.Column("retired_at", Micros),
     sa.UniqueConstraint("device", "name", name="signal_device_name"),
 )
 
@@ -333,5 +334,18 @@ dead_letter = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("count", sa.BigInteger, nullable=False),
     sa.Column("raw", sa.LargeBinary, nullable=False),
+    sa.Column("kind", sa.SmallInteger),
+    sa.Column("enc", sa.SmallInteger),
+    sa.Column("state", sa.Text, nullable=False, server_default="waiting"),
+    sa.Column("settled_at", Micros),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Index(
+        "dead_letter_open",
+        "state",
+        "id",
+        postgresql_where=sa.text("settled_at IS NULL"),
+        sqlite_where=sa.text("settled_at IS NULL"),
+    ),
+    # the comment is that of the first revision: it belongs to the schema
     comment="What arrived and could not be stored; raw is MessagePack, or the bytes as they came.",
 )

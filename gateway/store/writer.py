@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,10 +22,12 @@ from gateway.ledger.steps import (
 )
 from gateway.store import _lease as lease
 from gateway.store import tables as t
-from gateway.store._engine import Place, make_engine, place_of
+from gateway.store._engine import Place, make_engine, now, place_of
 from gateway.store._errors import DataError, translated
 from gateway.store._migrate import upgrade
+from gateway.store._replay import NotReplayableError, Replay
 from gateway.store._rollups import move_days
+from gateway.store._sql import text
 from gateway.store._sqlite import PIECE_ROWS, SqliteReadings
 from gateway.store._state import Readings, State
 from gateway.store._timescale import installed
@@ -176,6 +179,16 @@ class Writer:
             return applied
 
     def _apply(self, steps: Sequence[Step], *, careful: bool) -> Applied:
+        with self._committing() as (connection, head):
+            transaction = Transaction(
+                connection, self._state, self._readings, self._place.text, event_no=head.event_no, careful=careful
+            )
+            return transaction.run(steps, head.epoch, head.commit_no)
+
+    @contextmanager
+    def _committing(self) -> Iterator[tuple[sa.Connection, Any]]:
+        """A transaction that takes the next number of a commit, checks the lease, and knows the state; what is remembered of it is
+        forgotten when it fails. Gives the connection, and the row (epoch, commit_no, event_no) of the store."""
         try:
             with self._transaction() as connection:
                 head = connection.execute(
@@ -189,16 +202,60 @@ class Writer:
                 lease.renew(connection, self._fenced(), self._ttl)
                 if not self._state.loaded:
                     self._state.load(connection, self._readings)
-                transaction = Transaction(
-                    connection, self._state, self._readings, self._place.text, event_no=head.event_no, careful=careful
-                )
-                applied = transaction.run(steps, head.epoch, head.commit_no)
+                yield connection, head
         except BaseException:
             self._state.loaded = False
             self._readings.rolled_back()
             raise
         self._readings.committed()
         self.epoch, self.commit_no = head.epoch, head.commit_no
+
+    # ------------------------------------------------------------------------------------------------ dead letters
+
+    def open_letters(self) -> int:
+        """How many dead letters nobody has decided about yet."""
+        with self._lock, self._transaction() as connection:
+            query = sa.select(sa.func.count()).select_from(t.dead_letter).where(t.dead_letter.c.settled_at.is_(None))
+            return int(connection.execute(query).scalar_one())
+
+    def replay(self, most: int = 50) -> list[Applied]:
+        """Store the dead letters whose replay was asked for (`gateway.store.letters`), in their order, each in a transaction of its
+        own that marks it as replayed; one that can still not be stored waits again, with the reason.
+
+        At most so many; returns what each transaction did that stored something.
+        """
+        letter = t.dead_letter.c
+        with self._lock:
+            if self._maintenance is not None:
+                raise self._maintenance
+            query = sa.select(letter.id).where(letter.settled_at.is_(None), letter.state == "requested")
+            with self._transaction() as connection:
+                wanted = list(connection.scalars(query.order_by(letter.id).limit(most)))
+            return [done for one in wanted if (done := self._replay(one)) is not None]
+
+    def _replay(self, letter: int) -> Applied | None:
+        try:
+            with self._committing() as (connection, head):
+                columns = t.dead_letter.c
+                row = connection.execute(
+                    sa.select(t.dead_letter).where(columns.id == letter, columns.state == "requested")
+                ).first()
+                if row is None:
+                    raise NotReplayableError("")  # withdrawn since
+                replay = Replay(connection, self._state, self._readings, self._place.text, event_no=head.event_no)
+                applied = replay.replay(row, head.epoch, head.commit_no, now())
+        except (NotReplayableError, DataError) as error:
+            columns = t.dead_letter.c
+            with self._transaction() as connection:
+                if not lease.renew(connection, self._fenced(), self._ttl):
+                    raise self._lost() from error
+                connection.execute(
+                    t.dead_letter.update()
+                    .where(columns.id == letter, columns.state == "requested")
+                    .values(state="waiting", note=text(str(error)))
+                )
+            return None
+        self._after(applied)
         return applied
 
     # ------------------------------------------------------------------------------------------------- maintenance

@@ -29,6 +29,7 @@ from adapters.contract import (
     DeadbandHeld,
     DeviceEvent,
     DeviceState,
+    Identity,
     Item,
     LinkSpec,
     Lost,
@@ -163,7 +164,7 @@ def check_item(item: Item) -> None:
         assert item.cause in set(Cause), f"{item.cause!r} is not a cause of schemas.wire.Cause"
         assert item.start <= item.end
     else:
-        assert isinstance(item, DeviceEvent | DeviceState | PointTrouble | DeadbandHeld | Recovered), (
+        assert isinstance(item, DeviceEvent | DeviceState | PointTrouble | DeadbandHeld | Recovered | Identity), (
             f"{type(item).__name__} is no item"
         )
 

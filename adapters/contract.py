@@ -300,7 +300,19 @@ class DeadbandHeld:
     held: bool
 
 
-Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble | Recovered | DeadbandHeld
+@dataclass(slots=True)
+class Identity:
+    """What a device says of itself: maker, model, version, serial number, by short names (`vendor`, `product`, `revision`). To be given on
+    each connection on which it says anything; the host knows what it has said before, and tells a change.
+
+    `told` is never empty, and holds nothing that changes while the device stays the same one.
+    """
+
+    device: str
+    told: Mapping[str, str]
+
+
+Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble | Recovered | DeadbandHeld | Identity
 
 
 @dataclass(frozen=True, slots=True)

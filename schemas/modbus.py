@@ -362,6 +362,11 @@ class ModbusRules(Strict):
     holes: tuple[tuple[int, int], ...] = Field(
         default=(), description="Ranges [first, last] of wire addresses that must not be read, in any table.",
     )  # fmt: skip
+    identification: bool = Field(
+        default=True,
+        description="Ask the device after each connect who it is (function 43/14), so that an exchanged device is noticed. For those few "
+        "that the question confuses: false.",
+    )
     ratios: dict[str, float] = Field(
         default_factory=dict,
         description="Ratios of this device's transformers and the like, by the names that addresses give under `ratio`: {ct: 40, pt: 1}.",

@@ -16,6 +16,7 @@ from adapters.modbus._link import Request
 from adapters.modbus._plan import Problem, Read, Value, plan, together
 from adapters.modbus._scaling import UNREAD, Factor, Source, constant, times, trouble
 from adapters.modbus._settings import ModbusDeviceSettings
+from adapters.modbus.identification import Identification
 from schemas.bilingual import Bilingual, chinese
 from schemas.modbus import REGISTERS
 from schemas.profile import Group, ModbusAddress, ModbusRules
@@ -175,6 +176,7 @@ class Device:
         self._sources: dict[int, ModbusAddress] = {}
         self._whole: dict[int, Value] = {}
         """The values of atomic groups."""
+        self.identification = Identification(spec.rules.identification)
         self.taught_at = 0
         """When it taught a border or a largest read last, in µs; 0: never."""
         self._limits: dict[str, int] = {}

@@ -10,7 +10,8 @@ from adapters.frames import LARGEST, FrameLog, Record
 
 _NAMES: Final = {
     1: "Read Coils", 2: "Read Discrete Inputs", 3: "Read Holding Registers", 4: "Read Input Registers", 5: "Write Single Coil",
-    6: "Write Single Register", 15: "Write Multiple Coils", 16: "Write Multiple Registers", 43: "Read Device Identification",
+    6: "Write Single Register", 15: "Write Multiple Coils", 16: "Write Multiple Registers",
+    23: "Read/Write Multiple Registers", 43: "Read Device Identification",
 }  # fmt: skip
 _EXCEPTIONS: Final = {
     1: "illegal function", 2: "illegal data address", 3: "illegal data value", 4: "server device failure", 5: "acknowledge",
@@ -82,7 +83,7 @@ def _explain_pdu(pdu: bytes, *, sent: bool) -> str:
             address, count = struct.unpack_from(">HH", pdu, 1)
             return f"{name}, address {address}, count {count}"
         return name
-    if function in (3, 4) and len(pdu) >= 2:
+    if function in (3, 4, 23) and len(pdu) >= 2:
         registers = struct.unpack_from(f">{(len(pdu) - 2) // 2}H", pdu, 2)
         shown = " ".join(str(register) for register in registers[:_SHOWN])
         return f"{name}, {len(registers)} registers: {shown}{' …' if len(registers) > _SHOWN else ''}"

@@ -32,6 +32,8 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     """Table, start, size, exception code."""
     cuts: dict[str, list[int]] = {}
     limits: dict[str, int] = {}
+    mute_since: int = 0
+    """Since when (µs) it is known to live and not to say who it is; 0: not."""
 
 
 class Memory:
@@ -58,6 +60,8 @@ class Memory:
                 continue
             if 0 <= now - entry.at < KEPT_FOR:
                 device.taught(entry.cuts, entry.limits, entry.at)
+            if 0 <= now - entry.mute_since < KEPT_FOR:
+                device.identification.mute_since = entry.mute_since
             for table, start, size, code in entry.refused:
                 device.recall_refused(table, (start, size), code, mono)
             device.replan()
@@ -66,8 +70,9 @@ class Memory:
         """Writes the file anew, or removes it when nothing is known. Never raises: a full disk is told in the log."""
         entries: dict[str, Any] = {}
         for name, device in devices.items():
-            entry = _Entry(self._places[name], device.taught_at or self._clock.now(), *device.lessons())
-            if entry.refused or entry.cuts or entry.limits:
+            mute = device.identification.mute_since
+            entry = _Entry(self._places[name], device.taught_at or self._clock.now(), *device.lessons(), mute)
+            if entry.refused or entry.cuts or entry.limits or mute:
                 entries[name] = entry
         try:
             if not entries:

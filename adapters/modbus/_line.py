@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
-from adapters.contract import Clock, DeviceState, Item, Lost, PointTrouble, Samples, TransientError
+from adapters.contract import Clock, DeviceState, Identity, Item, Lost, PointTrouble, Samples, TransientError
 from adapters.modbus._device import PROBE_MOST, Answered, Block, Device, Hunt, Refused, Scan
 from adapters.modbus._errors import (
     GATEWAY_FIX_EN,
@@ -181,6 +181,8 @@ class Line:
 
     async def _serve(self, unit: Unit, now: float) -> list[Item]:
         """One request for this unit, and what comes of it."""
+        if unit.identification.wanted:
+            return await self._identify(unit)
         device, work = unit.next_work(now)
         items: list[Item] = []
         try:
@@ -223,6 +225,15 @@ class Line:
         unit.free_at = now + pause
         return True
 
+    async def _identify(self, unit: Unit) -> list[Item]:
+        """One question of who it is."""
+        told = await unit.identification.step(self._link, unit.number, unit.devices[0].rules.timeout)
+        if unit.pause:
+            unit.free_at = self._clock.monotonic() + unit.pause
+        self._schedule.served(unit)
+        unit.settle()
+        return [] if told is None else [Identity(device.id, told) for device in unit.devices]
+
     # ----------------------------------------------------------------------------------------------------------- scans
 
     def _scanned(self, device: Device, scan: Scan, response: Response) -> Iterator[Item]:
@@ -236,6 +247,8 @@ class Line:
             if response.code not in _PASSING:
                 yield from self._troubled(device, block, response.code)
             return
+        if device.identification.gave_values(response.received):
+            self.on_learned()
         got = device.decoded(block, response.data)
         self.values += len(got.values)
         yield Samples(

@@ -55,20 +55,6 @@ class ClosingError(Exception):
     """`close` was called meanwhile."""
 
 
-class Request(ModbusPDU):
-    """A read request, encoded once (V1.1b3 §6.1 to §6.4)."""
-
-    def __init__(self, unit: int, function: int, address: int, count: int) -> None:
-        super().__init__(dev_id=unit, address=address, count=count)
-        self.function_code = function
-        self.data_bytes = (count + 7) // 8 if function <= 2 else count * 2
-        self._encoded = struct.pack(">HH", address, count)
-
-    def encode(self) -> bytes:
-        """The PDU after the function code."""
-        return self._encoded
-
-
 class Response(ModbusPDU):
     """A response as it came: `pdu` from the function code on; `received` in µs; `code` the exception code, 0 for data.
 
@@ -91,26 +77,62 @@ class Response(ModbusPDU):
         return self.pdu[2:]
 
 
+class Request(ModbusPDU):
+    """A read request, encoded once (V1.1b3 §6.1 to §6.4)."""
+
+    answered_by: type[Response] = Response
+    may_be_refused = False
+    """An exception is an ordinary answer to it, and not counted as an error."""
+
+    def __init__(self, unit: int, function: int, address: int, count: int) -> None:
+        super().__init__(dev_id=unit, address=address, count=count)
+        self.function_code = function
+        self.data_bytes = (count + 7) // 8 if function <= 2 else count * 2
+        self._encoded = struct.pack(">HH", address, count)
+
+    def encode(self) -> bytes:
+        """The PDU after the function code."""
+        return self._encoded
+
+    def begins(self, data: bytes) -> bool:
+        """Whether a response may begin with these bytes, of which the first two (unit and function) are right."""
+        return len(data) < 3 or 0 < data[2] <= self.data_bytes
+
+    def judge(self, answer: Response) -> str | None:
+        """What is wrong with a response whose function is right; sets `short` of one that is whole."""
+        pdu = answer.pdu
+        count = pdu[1] if len(pdu) > 1 else 0
+        if len(pdu) != count + 2:
+            return f"it says {count} data bytes and has {len(pdu) - 2}"
+        if count == self.data_bytes:
+            return None
+        if 0 < count < self.data_bytes and (self.function_code <= 2 or count % 2 == 0):
+            answer.short = True
+            return None
+        return f"it has {count} data bytes, not {self.data_bytes}"
+
+
 class _RawDecoder(DecodePDU):
     """Hands responses on undecoded, and tells the RTU framer where one may begin: only at the unit and function asked for."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         super().__init__(False)
         self._now = now
-        self._unit = self._function = self._data_bytes = -1
+        self._request: Request | None = None
 
     def expect(self, request: Request) -> None:
         """Responses to this request are looked for from now on."""
-        self._unit, self._function, self._data_bytes = request.dev_id, request.function_code, request.data_bytes
+        self._request = request
 
     def lookupPduClass(self, data: bytes) -> type[ModbusPDU] | None:
         """The class that knows the length of the RTU frame that begins with `data`, None where none can begin."""
-        if data[0] != self._unit:
+        request = self._request
+        if request is None or data[0] != request.dev_id:
             return None
-        if data[1] == self._function | 0x80:
+        if data[1] == request.function_code | 0x80:
             return ExceptionResponse
-        if data[1] == self._function and (len(data) < 3 or 0 < data[2] <= self._data_bytes):
-            return Response
+        if data[1] == request.function_code and request.begins(data):
+            return request.answered_by
         return None
 
     def decode(self, frame: bytes) -> ModbusPDU | None:
@@ -319,20 +341,15 @@ class Link:
         pdu, function = answer.pdu, request.function_code
         if pdu[0] == function | 0x80 and len(pdu) >= 2:
             answer.code = pdu[1]
-            self.errors[f"exception_{answer.code}"] += 1
+            if not request.may_be_refused:
+                self.errors[f"exception_{answer.code}"] += 1
             return None if answer.code else "it is an exception without a code"
         if pdu[0] != function:
             return f"it has function {pdu[0]}, not {function}"
-        count = pdu[1] if len(pdu) > 1 else 0
-        if len(pdu) != count + 2:
-            return f"it says {count} data bytes and has {len(pdu) - 2}"
-        if count == request.data_bytes:
-            return None
-        if 0 < count < request.data_bytes and (function <= 2 or count % 2 == 0):
-            answer.short = True
+        wrong = request.judge(answer)
+        if answer.short:
             self.errors["short"] += 1
-            return None
-        return f"it has {count} data bytes, not {request.data_bytes}"
+        return wrong
 
     # --------------------------------------------------------------------------------------- a wire that stays open
 

@@ -9,6 +9,8 @@ from adapters.modbus._device import Device, Refused, Scan
 BACKOFF_FIRST = 1.0
 """Seconds that a silent unit is left alone; doubled each time."""
 BACKOFF_MOST = 60.0
+IDENTIFY_WITHIN = 1.0
+"""Seconds for which the question who a device is gives way to values."""
 PATIENCE_MOST = 10.0
 """Seconds for which the trial of a silent unit waits at most for a time when it costs the others nothing."""
 
@@ -19,6 +21,10 @@ class Unit:
     def __init__(self, number: int, devices: list[Device]) -> None:
         self.number = number
         self.devices = devices
+        self.identification = devices[0].identification
+        for device in devices:
+            device.identification = self.identification
+        self.identification.enabled = all(device.rules.identification for device in devices)
         self.pause = max(device.rules.pause for device in devices)
         self.timeout = max(device.rules.timeout for device in devices)
         self.misses = 0
@@ -54,6 +60,7 @@ class Unit:
             self.retry_at = 0.0
             self.delay = BACKOFF_FIRST
         self.free_at = self.patience = 0.0
+        self.identification.begin()
         for device in self.devices:
             for refused in device.refused.values():
                 if refused.recalled:
@@ -64,6 +71,8 @@ class Unit:
     def settle(self) -> None:
         """Reckons `wake` anew, after anything of it has changed."""
         due = min(device.next_due() for device in self.devices)
+        if self.identification.wanted:
+            due = 0.0
         self.wake = max(due, self.retry_at, self.free_at)
 
     def next_work(self, now: float) -> tuple[Device, Scan | Refused]:
@@ -85,6 +94,8 @@ class Unit:
 
     def deadline(self, now: float) -> float:
         """Until when it should be asked, at least `now`: what is late is late. Only when `wake` has come."""
+        if self.identification.wanted:
+            return now + IDENTIFY_WITHIN
         _, work = self.next_work(now)
         return max(work.due + (work.delay if isinstance(work, Refused) else work.period), now)
 
@@ -101,6 +112,8 @@ class Unit:
             if scan.due != math.inf:
                 scan.skip(now)
         was_down, self.down = self.down, False
+        if was_down:
+            self.identification.begin()
         return was_down
 
     def missed(self, now: float, jitter: float, *, by_time_out: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.collect.identities import Identities
 from gateway.config.plan import Plan, PlannedDevice, PlannedSignal
 from gateway.ledger.bodies import OVERHEAD
 from schemas.wire import MAX_MESSAGE, AssetBirth, Birth, SignalBirth
@@ -20,12 +21,23 @@ Known = Mapping[str, list[str]]
 """Device -> names of its signals, as they were told last."""
 
 
-def births_of(devices: Iterable[PlannedDevice], endpoints: Mapping[str, str], at: int) -> list[Birth]:
-    """A birth for each device, in several messages where one would be too large. `endpoints` by device; `at` in µs."""
+def births_of(
+    devices: Iterable[PlannedDevice],
+    endpoints: Mapping[str, str],
+    at: int,
+    identities: Identities,
+    *,
+    signals: bool = True,
+) -> list[Birth]:
+    """A birth for each device, in several messages where one would be too large. `endpoints` by device; `at` in µs.
+
+    Without `signals`: what is told of the devices themselves, whose signals stay as they were told.
+    """
     births = []
     for device in devices:
-        head = _birth(device, endpoints.get(device.id, ""), at)
-        births += _split(head, [_signal(s) for s in device.signals])
+        endpoint = endpoints.get(device.id, "")
+        head = _birth(device, endpoint, at, identities.of(device.id, endpoint))
+        births += _split(head, [_signal(s) for s in device.signals] if signals else ())
     return births
 
 
@@ -59,7 +71,7 @@ def load_known(text: str | None) -> dict[str, list[str]]:
     return loaded
 
 
-def _birth(device: PlannedDevice, endpoint: str, at: int) -> Birth:
+def _birth(device: PlannedDevice, endpoint: str, at: int, identity: dict[str, str] | None) -> Birth:
     path = [AssetBirth(a.id, a.name.zh, a.name.en, a.parent, a.level) for a in device.asset_path]
     return Birth(
         at,
@@ -70,6 +82,7 @@ def _birth(device: PlannedDevice, endpoint: str, at: int) -> Birth:
         device.protocol,
         device.profile,
         endpoint,
+        identity,
         assets=path,
     )
 

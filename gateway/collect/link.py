@@ -19,6 +19,7 @@ from adapters.contract import (
     DeadbandHeld,
     DeviceEvent,
     DeviceState,
+    Identity,
     Item,
     Lost,
     Missed,
@@ -101,7 +102,8 @@ class _Device:
 
 
 class LinkHost:
-    """See the module. `run` until cancelled. `on_status` hears of each change of a device's state."""
+    """See the module. `run` until cancelled. `on_status` hears of each change of a device's state, `on_identity` what a device says
+    of itself, with the present time (µs)."""
 
     def __init__(
         self,
@@ -110,11 +112,13 @@ class LinkHost:
         *,
         clock: Clock,
         on_status: Callable[[DeviceStatus], None] = lambda _: None,
+        on_identity: Callable[[str, Mapping[str, str], int], None] = lambda _device, _told, _at: None,
         sleep: Sleep = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.link = link
         self._sink, self._clock, self._on_status, self._sleep = sink, clock, on_status, sleep
+        self._on_identity = on_identity
         self._dirty = False
         self._devices = {device.id: _Device(device) for device in link.devices}
         self._by_point = {s.point: s for d in link.devices for s in d.signals}
@@ -391,6 +395,8 @@ class LinkHost:
             case PointTrouble():
                 name = self._by_point[item.point].signal.name
                 self._trouble(device, name, item.problem)
+            case Identity():
+                self._on_identity(device.plan.id, item.told, self._clock.now())
             case DeadbandHeld():
                 device.normaliser.deadbands(item.points, item.held)
 

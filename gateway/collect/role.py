@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from gateway.bus.topics import Topics
 from gateway.collect.births import births_of, dump_known, known_of, load_known, retired
 from gateway.collect.courtesy import Courtesy, will
 from gateway.collect.forwarder import Forwarder
+from gateway.collect.identities import IDENTITIES, Identities, changed, described
 from gateway.collect.items import DeviceStatus, Events, Gaps, Item, Readings
 from gateway.collect.link import Left, LinkHost
 from gateway.collect.metrics import Measured
@@ -48,6 +49,7 @@ class Collect:
     def __init__(self, config: Config, plan: Plan, bus: Bus, outbox: Outbox) -> None:
         self.config = config
         self.points = PointBook()
+        self.identities = Identities()
         self.plan = plan = self.points.number(plan)
         self.clock = SystemClock()
         self.bus = bus
@@ -100,11 +102,36 @@ class Collect:
         for listener in self.status_listeners:
             listener(status)
 
+    def _on_identity(self, name: str, told: Mapping[str, str], at: int) -> None:
+        """A device has said who it is: what is new goes into its birth, what has changed is an event as well."""
+        device = next((device for device in self.plan.devices if device.id == name), None)
+        host = next((host for host in self.hosts if name in host.device_ids), None)
+        if device is None or host is None:  # another plan is just taking over
+            return
+        endpoint = host.endpoint(name)
+        before = self.identities.of(name, endpoint)
+        if not self.identities.take(name, endpoint, told):
+            return
+        for birth in births_of([device], {name: endpoint}, at, self.identities, signals=False):
+            self.recorder.put_now(birth)
+        if before is None:
+            log.info("%s says that it is %s", name, described(told))
+        else:
+            log.warning(
+                "%s says that it is another device: before %s, now %s", name, described(before), described(told)
+            )
+            event = changed(device, before, told, at)
+            self.recorder.put_now(Events([event]))
+            self.recorder.when_durable(lambda: self.courtesy.events([event]))
+        text = self.identities.dump()
+        self.recorder.when_durable(lambda: self._remember(IDENTITIES, text))
+
     # ------------------------------------------------------------------------------------------------------- for ever
 
     async def run(self) -> None:
         """Until cancelled: then links are closed, and what they still gave is made durable."""
         await asyncio.get_running_loop().run_in_executor(self.thread, self.outbox.begin)
+        self.identities.load(self.outbox.meta(IDENTITIES), [device.id for device in self.plan.devices])
         complete_to = self.recorder.load_complete_to([device.id for device in self.plan.devices])
         for host in self.hosts:
             host.resume_after_restart(complete_to)
@@ -124,7 +151,7 @@ class Collect:
             self.outbox.close()
 
     def _host(self, link: PlannedLink) -> LinkHost:
-        return LinkHost(link, self, clock=self.clock, on_status=self._on_status)
+        return LinkHost(link, self, clock=self.clock, on_status=self._on_status, on_identity=self._on_identity)
 
     async def _links(self) -> None:
         """Every link's host; a gateway without links still proves that it lives. Raises what a host raises."""
@@ -183,14 +210,14 @@ class Collect:
         self._births(changed, retired(plan, known_of(before), now, self.points.new), now)
         text = dump_known(known_of(plan))
         # remembered once the births are safe: a crash in between tells them again
-        self.recorder.when_durable(lambda: self._remember(text))
+        self.recorder.when_durable(lambda: self._remember("births", text))
 
-    def _remember(self, births: str) -> None:
-        self.thread.submit(self.outbox.set_meta, "births", births)
+    def _remember(self, key: str, text: str) -> None:
+        self.thread.submit(self.outbox.set_meta, key, text)
 
     def _births(self, devices: list[PlannedDevice], gone: list[Birth], now: int) -> None:
         endpoints = {d.id: host.endpoint(d.id) for host in self.hosts for d in host.link.devices}
-        for birth in [*births_of(devices, endpoints, now), *gone]:
+        for birth in [*births_of(devices, endpoints, now, self.identities), *gone]:
             self.recorder.put_now(birth)
         self.courtesy.births(devices, now, [birth.device for birth in gone if birth.retired])
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.contract import TransientError
+from adapters.modbus.identification import named, parsed
 from adapters.modbus.probe import Answer, ForeignMasterError, Outcome, Prober
 from gateway.explore.search import Found, Reply, places, search
 from gateway.explore.watch import FUNCTIONS
@@ -18,8 +19,6 @@ _REPLIES = {0x01: Reply.NEVER, 0x02: Reply.NO, 0x03: Reply.TOO_LONG}
 _HANG_UPS = 3
 _TELLING = (1, 2, 97, 201, 247)
 """Unit numbers that no line has all of: who answers to each of them does not look at the number."""
-_OBJECTS = {0: "vendor", 1: "product", 2: "revision", 3: "url", 4: "product_name", 5: "model", 6: "application"}
-"""Names of the objects of Read Device Identification (Modbus Application Protocol V1.1b3 §6.21)."""
 
 
 class CapError(Exception):
@@ -166,18 +165,13 @@ class Explorer:
                 if error.reason != "closed":
                     raise
                 return
-            if answer.outcome is not Outcome.DATA or len(answer.data) < 5:
+            part = parsed(answer.data) if answer.outcome is Outcome.DATA else None
+            if part is None:
                 return
-            _, _, more, following, number = answer.data[:5]
-            rest = answer.data[5:]
-            for _ in range(number):
-                if len(rest) < 2 or len(rest) < 2 + rest[1]:
-                    return
-                text = rest[2 : 2 + rest[1]].decode("utf-8", "replace").strip("\0 ")
-                one.identity[_OBJECTS.get(rest[0], f"object_{rest[0]}")] = text
-                rest = rest[2 + rest[1] :]
-            if more != 0xFF:
+            one.identity |= named(part.objects)
+            if part.more is None:
                 return
+            following = part.more
 
     async def ranges(self, one: UnitFound, tables: Sequence[str], *, first: int, last: int, step: int) -> None:
         """The readable ranges of these tables, into the report as they are found."""

@@ -59,7 +59,8 @@ Hook = Callable[[Ask], Awaitable[bool] | bool]
 class Server:
     """Holding registers, input registers and bits of any units; what is not in `memory` gets exception 2, what is too much 3.
 
-    `hook` sees each request first; true means that it has been dealt with.
+    `hook` sees each request first; true means that it has been dealt with. Questions who a unit is (43/14) are kept apart in
+    `questions`: `identity` has the objects of the units that know the function, all others give exception 1.
     """
 
     rtu: bool = False
@@ -67,6 +68,14 @@ class Server:
     """(unit, function) -> address -> word or bit."""
     max_registers: int = 125
     hook: Hook | None = None
+    identity: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    """Unit -> object -> text."""
+    room: int = 100
+    """Bytes of objects that fit into one response to 43/14."""
+    conformity: int = 0x82
+    question_hook: Hook | None = None
+    questions: list[Ask] = field(default_factory=list)
+    """`address` is the object asked for, `count` the read code."""
     asks: list[Ask] = field(default_factory=list)
     connections: int = 0
     port: int = 0
@@ -135,7 +144,9 @@ class Server:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 while True:
                     if self.rtu:
-                        frame = await reader.readexactly(8)
+                        frame = await reader.readexactly(7)
+                        if frame[1] != 0x2B:
+                            frame += await reader.readexactly(1)
                         transaction, unit, pdu = 0, frame[0], frame[1:-2]
                     else:
                         transaction, _, length, unit = MBAP.unpack(await reader.readexactly(MBAP.size))
@@ -143,8 +154,11 @@ class Server:
                     address, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
                     at = asyncio.get_running_loop().time()
                     ask = Ask(connection, transaction, unit, pdu[0], address, count, writer, self.rtu, at)
-                    self.asks.append(ask)
-                    done = self.hook(ask) if self.hook is not None else False
+                    if ask.function == 0x2B:
+                        ask.address, ask.count = pdu[3], pdu[2]
+                    (self.questions if ask.function == 0x2B else self.asks).append(ask)
+                    hook = self.question_hook if ask.function == 0x2B else self.hook
+                    done = hook(ask) if hook is not None else False
                     if not (await done if isinstance(done, Awaitable) else done):
                         self.answer(ask)
         except asyncio.CancelledError:
@@ -156,6 +170,9 @@ class Server:
 
     def answer(self, ask: Ask) -> None:
         """The right answer."""
+        if ask.function == 0x2B:
+            self._say_who(ask)
+            return
         memory = self.memory.get((ask.unit, ask.function))
         if memory is None:
             if not any(unit == ask.unit for unit, _ in self.memory):
@@ -174,6 +191,23 @@ class Server:
                 ask.send(ask.frame(bytes((ask.function, len(packed))) + packed))
             else:
                 ask.words(words)
+
+    def _say_who(self, ask: Ask) -> None:
+        """As the standard has it (V1.1b3 §6.21): as many objects as fit, and with which to go on."""
+        known = self.identity.get(ask.unit)
+        if known is None:
+            if any(unit == ask.unit for unit, _ in self.memory):
+                ask.refuse(1)
+            return
+        body, number, more = b"", 0, 0
+        for one in sorted(n for n in known if n >= ask.address and (n < 3 or ask.count >= 2)):
+            if body and len(body) + len(known[one]) + 2 > self.room:
+                more = one
+                break
+            body += bytes((one, len(known[one]))) + known[one]
+            number += 1
+        head = bytes((0x2B, 0x0E, ask.count, self.conformity, 0xFF if more else 0, more, number))
+        ask.send(ask.frame(head + body))
 
 
 def holding(address: int, kind: Any = "uint16", **more: Any) -> ModbusAddress:

@@ -23,6 +23,8 @@ class Slaves:
     """
 
     units: dict[int, dict[int, int]] = field(default_factory=dict)
+    identity: dict[int, bytes] = field(default_factory=dict)
+    """The PDU with which a unit says who it is (43/14); the others give exception 1. Not among `asks`, and not for `hook`."""
     hook: Hook | None = None
     echo: bool = False
     asks: list[tuple[float, bytes]] = field(default_factory=list)
@@ -65,7 +67,16 @@ class Slaves:
             self._buffer += os.read(self._near, 512)
         except OSError:  # nobody has the other end open
             return
-        while len(self._buffer) >= 8:
+        while len(self._buffer) >= 7:
+            if self._buffer[1] == 0x2B:  # who are you?
+                request, self._buffer = self._buffer[:7], self._buffer[7:]
+                if self.echo:
+                    self.say(request)
+                if request[0] in self.units:
+                    self.say(rtu_frame(request[0], self.identity.get(request[0], b"\xab\x01")))
+                continue
+            if len(self._buffer) < 8:
+                return
             request, self._buffer = self._buffer[:8], self._buffer[8:]
             self.asks.append((asyncio.get_running_loop().time(), request))
             if self.echo:

@@ -85,7 +85,17 @@ class Unit:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
-                frame = await reader.readexactly(8 if self.rtu else 12)
+                frame = await reader.readexactly(7)
+                more = 0 if frame[1] == 0x2B else 1
+                frame += await reader.readexactly(more if self.rtu else int.from_bytes(frame[4:6], "big") - 1)
+                if frame[1 if self.rtu else 7] == 0x2B:  # who are you? It does not know the function
+                    no = b"\xab\x01"
+                    self.say(
+                        rtu_frame(frame[0], no)
+                        if self.rtu
+                        else tcp_frame(int.from_bytes(frame[:2], "big"), frame[6], no)
+                    )
+                    continue
                 self.asked += 1
                 pdu = frame[1:-2] if self.rtu else frame[7:]
                 start, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")

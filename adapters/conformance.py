@@ -29,6 +29,7 @@ from adapters.contract import (
     DeadbandHeld,
     DeviceEvent,
     DeviceState,
+    EventTrouble,
     Identity,
     Item,
     LinkSpec,
@@ -164,9 +165,8 @@ def check_item(item: Item) -> None:
         assert item.cause in set(Cause), f"{item.cause!r} is not a cause of schemas.wire.Cause"
         assert item.start <= item.end
     else:
-        assert isinstance(item, DeviceEvent | DeviceState | PointTrouble | DeadbandHeld | Recovered | Identity), (
-            f"{type(item).__name__} is no item"
-        )
+        kinds = DeviceEvent | DeviceState | PointTrouble | EventTrouble | DeadbandHeld | Recovered | Identity
+        assert isinstance(item, kinds), f"{type(item).__name__} is no item"
 
 
 def check_plain(value: Any) -> None:

@@ -262,6 +262,18 @@ class PointTrouble:
     problem: str | None
 
 
+@dataclass(slots=True)
+class EventTrouble:
+    """Something about one event clause that a person should see in the device's state (best a `schemas.bilingual.Bilingual`), as that the device
+    does not have one of its fields; None clears it. What the device takes of the clause goes on."""
+
+    device: str
+    clause: str
+    problem: str | None
+    fix_en: str = ""
+    fix_zh: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Missed:
     """What could not be fetched of an outage: `points` (None = all of the group, empty = its events alone) from `start` to `end` (µs,
@@ -312,7 +324,7 @@ class Identity:
     told: Mapping[str, str]
 
 
-Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble | Recovered | DeadbandHeld | Identity
+Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble | EventTrouble | Recovered | DeadbandHeld | Identity
 
 
 @dataclass(frozen=True, slots=True)

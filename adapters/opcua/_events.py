@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asyncua import ua
 
-from adapters.contract import DeviceEvent, DeviceSpec
+from adapters.contract import DeviceEvent, DeviceSpec, EventTrouble
 from adapters.opcua import _resolve
-from adapters.opcua._addresses import UnknownNamespaceError, browse_path, is_node_id, node_id, parse_path
+from adapters.opcua._addresses import UnknownNamespaceError, browse_path, is_node_id, node_id, node_text, parse_path
 from adapters.opcua._browse import related
 from adapters.opcua._conditions import REFRESH_EVENTS, Conditions
 from adapters.opcua._session import Session
 from adapters.opcua._strings import text
 from schemas import status as codes
+from schemas.bilingual import Bilingual, chinese, of_error
 from schemas.profile import EventClause
 
 SERVER: Final = ua.NodeId(2253)
@@ -41,24 +42,66 @@ _ALARM_FIELDS: Final[tuple[tuple[Any, tuple[str, ...]], ...]] = (
 )
 """Of conditions and alarms (OPC 10000-9 §5.5.2, §5.7.2, §5.8.2); the empty path selects the ConditionId."""
 _NODE_ID: Final = 1
+_NODE_CLASS: Final = 2
 _VALUE: Final = 13
 _HAS_SUBTYPE: Final = ua.NodeId(45)
 _SUBTYPES: Final = 12
 """Most event types that are named in a where clause."""
 
 
+NOTHING: Final = Bilingual("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the server does not take of an event clause: its status, and what it says more than that."""
+
+    status: int
+    more: Bilingual = NOTHING
+
+    @property
+    def text(self) -> Bilingual:
+        """For people."""
+        info = codes.info(self.status)
+        en, zh = f"{info.name}: {info.text_en}", f"{info.name}：{info.text_zh}"
+        return Bilingual(f"{en} ({self.more})", f"{zh}（{self.more.zh}）") if self.more else Bilingual(en, zh)
+
+
 @dataclass(slots=True)
 class EventItem:
-    """An event clause as a monitored item of a session."""
+    """An event clause as a monitored item of a session. A *place* is the position of a field among all that the clause asks for: those of
+    every event, those of an alarm, the profile's."""
 
     device: DeviceSpec
     clause: EventClause
     handle: int
     notifier: Any = None
-    filter: Any = None
+    event_type: Any = None
+    """NodeId of the type in the where clause."""
+    type_known: bool = True
+    """Whether that type is among the server's nodes."""
+    selects: list[Any] = field(default_factory=list)
+    """The select clause of each place; None for a field in a namespace that the server lacks."""
+    where: list[Any] = field(default_factory=list)
     item_id: int | None = None
     simple: bool = False
     """The server refused the full where clause: only the type itself is asked for."""
+    left: set[int] = field(default_factory=set)
+    """Places that are not asked for, since the server refuses the whole clause with them."""
+    refused: dict[int, Refusal] = field(default_factory=dict)
+    """Places that the server refuses, whether they are asked for or not."""
+    absent: dict[int, Refusal] = field(default_factory=dict)
+    """Places of which the server lacks the namespace or the event type."""
+    returned: set[int] = field(default_factory=set)
+    """Places that were absent when the clause was prepared before, and are not any more."""
+    proved: set[int] = field(default_factory=set)
+    """Places that have had a value, whatever the server says of them."""
+    heard: bool = False
+    """An event has come: the server has the type, whether it shows it or not."""
+    layouts: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Number of fields in an event -> their places; an event that comes late may still have the fields of before."""
+    trouble: EventTrouble | None = None
+    """What the host was told of it."""
     conditions: Conditions | None = None
     """What is known of the conditions of an alarm clause."""
 
@@ -67,21 +110,42 @@ class EventItem:
         """For people."""
         return f"device {self.device.id}: event {self.clause.name}"
 
+    @property
+    def own(self) -> range:
+        """The places of the profile's fields."""
+        first = _first_own(self.clause)
+        return range(first, first + len(self.clause.fields))
 
-async def prepare(session: Session, item: EventItem, root: Any) -> _resolve.Unresolved | None:
-    """Resolves the notifier and builds the filter for this session; an `Unresolved` says why it cannot."""
+    def filter(self, places: Iterable[int] | None = None) -> Any:
+        """The EventFilter (OPC 10000-4 §7.22.3) that asks for these places of the profile's, by default for all that are not left out,
+        besides the standard's own."""
+        wanted = set(self.own) - self.left if places is None else set(places)
+        asked = tuple(
+            place
+            for place, select in enumerate(self.selects)
+            if select is not None and (place in wanted or (place < self.own.start and place not in self.left))
+        )
+        if places is None:
+            self.layouts[len(asked)] = asked
+        made = ua.EventFilter()
+        made.SelectClauses = [self.selects[place] for place in asked]
+        made.WhereClause.Elements = list(self.where)
+        return made
+
+
+def _first_own(clause: EventClause) -> int:
+    return len(_BASE_FIELDS) + (len(_ALARM_FIELDS) if clause.kind == "alarm" else 0)
+
+
+async def prepare(session: Session, item: EventItem, root: Any) -> Refusal | None:
+    """Resolves notifier, type and fields for this session; a Refusal says why the clause cannot be asked for at all."""
     clause = item.clause
     prefixes = _resolve.rules_of(item.device).namespaces
+    if item.item_id is None:
+        item.simple = False
     try:
-        event_type = node_id(clause.of_type or clause.type, session.namespaces)
-        selects = [_operand(_BASE_EVENT, [ua.QualifiedName(name, 0)]) for name in _BASE_FIELDS]
-        if clause.kind == "alarm":
-            selects += [_alarm_operand(definition, names) for definition, names in _ALARM_FIELDS]
+        item.event_type = node_id(clause.of_type or clause.type, session.namespaces)
         definition = node_id(clause.type, session.namespaces)
-        for field in clause.fields.values():
-            path = browse_path(parse_path(field.path, prefixes), session.namespaces)
-            owner = definition if field.of is None else node_id(field.of, session.namespaces)
-            selects.append(_operand(owner, path))
         if not clause.notifier:
             item.notifier = SERVER
         elif is_node_id(clause.notifier):
@@ -90,13 +154,66 @@ async def prepare(session: Session, item: EventItem, root: Any) -> _resolve.Unre
             path = browse_path(parse_path(clause.notifier, prefixes), session.namespaces)
             (item.notifier,) = await _resolve.translate(session, [(root, path)])
             if isinstance(item.notifier, int):
-                return _resolve.Unresolved(item.notifier, f"nothing at the notifier's path {clause.notifier}")
+                what = f"the notifier's path {clause.notifier}", f"通知者路径 {clause.notifier}"
+                return Refusal(item.notifier, Bilingual(*what))
     except UnknownNamespaceError as error:
-        return _resolve.Unresolved(codes.BAD_NODE_ID_UNKNOWN, f"the server lacks {error}")
-    item.filter = ua.EventFilter()
-    item.filter.SelectClauses = selects
-    item.filter.WhereClause.Elements = _where(await _wanted(session, item, event_type))
+        return Refusal(codes.BAD_NODE_ID_UNKNOWN, _lacks(error))
+    selects: list[Any] = [_operand(_BASE_EVENT, [ua.QualifiedName(name, 0)]) for name in _BASE_FIELDS]
+    if clause.kind == "alarm":
+        selects += [_alarm_operand(definition, names) for definition, names in _ALARM_FIELDS]
+    operands: list[tuple[Any, list[Any]] | None] = []
+    absent: dict[int, Refusal] = {}
+    for wanted in clause.fields.values():
+        try:
+            path = browse_path(parse_path(wanted.path, prefixes), session.namespaces)
+            owner = definition if wanted.of is None else node_id(wanted.of, session.namespaces)
+        except UnknownNamespaceError as error:  # it costs this field alone
+            absent[item.own.start + len(operands)] = Refusal(codes.BAD_NODE_ID_UNKNOWN, _lacks(error))
+            operands.append(None)
+        else:
+            operands.append((owner, path))
+    missing = await _missing(session, {item.event_type, *(operand[0] for operand in operands if operand is not None)})
+    for place, operand in enumerate(operands, item.own.start):
+        owner = None if operand is None else operand[0]
+        selects.append(None if operand is None else _operand(_BASE_EVENT if owner in missing else owner, operand[1]))
+        if owner in missing and owner != definition:
+            kind = node_text(owner, session.namespaces)
+            why = Bilingual(f"the server does not have the event type {kind}", f"服务器没有事件类型 {kind}")
+            absent[place] = Refusal(codes.BAD_NODE_ID_UNKNOWN, why)
+    item.selects = selects
+    item.returned, item.absent = set(item.absent) - set(absent), absent
+    item.type_known = item.event_type not in missing
+    item.where = _where(await _wanted(session, item, item.event_type))
     return None
+
+
+def _lacks(error: UnknownNamespaceError) -> Bilingual:
+    return Bilingual(f"the server lacks {of_error(error)}", f"服务器缺少{chinese(of_error(error))}")
+
+
+async def _missing(session: Session, types: Collection[Any]) -> set[Any]:
+    """Those of the types that are not among the server's nodes; the standard's own are taken as known, since not every server shows them.
+
+    They must not stand in a select clause (node-opcua hangs up at once), where BaseEventType means whatever the event is of
+    (OPC 10000-4 §7.7.4.5).
+    """
+    asked = [each for each in types if each.NamespaceIndex != 0]
+    rows = await session.read(asked, _NODE_CLASS, timestamps=False)
+    unknown = (codes.BAD_NODE_ID_UNKNOWN, codes.BAD_NODE_ID_INVALID)
+    return {each for each, row in zip(asked, rows, strict=True) if row[1] & codes.CODE_MASK in unknown}
+
+
+async def declared(session: Session, item: EventItem, place: int) -> bool:
+    """Whether the address space has this field, at its event type or at one that it descends from: some servers look at the type alone when
+    they judge a select clause."""
+    select = item.selects[place]
+    types, level = [select.TypeDefinitionId], [select.TypeDefinitionId]
+    while level and len(types) <= _SUBTYPES:
+        above = await related(session, level, _HAS_SUBTYPE, forward=False)
+        level = [each.node for parents in above for each in parents if each.node not in types]
+        types += level
+    found = await _resolve.translate(session, [(each, list(select.BrowsePath)) for each in types])
+    return any(not isinstance(each, int) for each in found)
 
 
 async def _wanted(session: Session, item: EventItem, event_type: Any) -> list[Any]:
@@ -157,10 +274,11 @@ def _of_type(event_type: Any) -> Any:
 def to_event(item: EventItem, fields: Sequence[Any], received: int) -> DeviceEvent:
     """The event that these fields, in the order of the select clauses, describe; what the server left out is None."""
     encoding = _resolve.rules_of(item.device).encoding
-    padded = [
-        *(text(field, encoding) for field in fields),
-        *([None] * (len(_BASE_FIELDS) + len(_ALARM_FIELDS) + len(item.clause.fields))),
-    ]
+    padded: list[Any] = [None] * item.own.stop
+    for place, value in zip(item.layouts.get(len(fields), range(item.own.stop)), fields, strict=False):
+        padded[place] = text(value, encoding)
+    item.heard = True
+    item.proved.update(place for place in (*item.refused, *item.absent) if padded[place] is not None)
     base = dict(zip(_BASE_FIELDS, padded, strict=False))
     rest = padded[len(_BASE_FIELDS) :]
     event_id, time, severity = base["EventId"], base["Time"], base["Severity"]

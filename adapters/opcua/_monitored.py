@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from asyncua import ua
 
-from adapters.contract import Clock, DeadbandHeld, DeviceSpec, PointTrouble, Samples
-from adapters.opcua import _events, _monitoring, _resolve
+from adapters.contract import Clock, DeadbandHeld, DeviceSpec, EventTrouble, PointTrouble, Samples
+from adapters.opcua import _clauses, _events, _monitoring, _resolve
 from adapters.opcua._conditions import Conditions, Refresher
 from adapters.opcua._deadband import DeadbandProbe
 from adapters.opcua._events import EventItem
@@ -93,6 +93,9 @@ class Monitored:
             subscription.on_gone, subscription.on_back = self.on_gone, self.on_back
             for event in subscription.events.values():
                 self.refresh(event, subscription)
+        for event in self.event_items:
+            if event.trouble is not None:
+                self.outlet.put(event.trouble)
 
     # -------------------------------------------------------------------------------------------------- subscribing
 
@@ -255,29 +258,32 @@ class Monitored:
 
     async def subscribe_event(self, item: EventItem) -> None:
         """Creates one of them."""
-        device = item.device
-        unresolved = await _events.prepare(self.session, item, self.roots.get(device.id))
-        problem = unresolved.problem if unresolved is not None else ""
-        if not problem:
+        device, fresh = item.device, item.item_id is None
+        refusal = await _events.prepare(self.session, item, self.roots.get(device.id))
+        if refusal is None:
             key = (device.id, _EVENTS)
             if key not in self.groups:
                 self.groups[key] = Group(device.id, "events", min([_EVENT_PERIOD, *device.groups.values()]))
             group = self.groups[key]
             existing = next((s for s in self.publisher.subscriptions.values() if s.group is group), None)
             subscription = existing or await self._create_subscription(group, group.period)
-            (problem,) = await _monitoring.create_event_items(self.session, subscription, [item])
-            if problem and not item.simple:
-                item.simple = True
-                await _events.prepare(self.session, item, self.roots.get(device.id))
-                (problem,) = await _monitoring.create_event_items(self.session, subscription, [item])
-        if problem:
+            refusal = await _clauses.monitor(self.session, subscription, item)
+            if fresh and item.item_id is not None:
+                self.refresh(item, subscription)
+        self._judge_event(item, _clauses.trouble(item, refusal))
+
+    def _judge_event(self, item: EventItem, trouble: EventTrouble | None) -> None:
+        """Tells the host of the trouble of a clause, or that it is over; the clause, or what is refused of it, is asked for again."""
+        if trouble is not None:
             self.postpone(item.name)
-            self.log(item.name, f"{item.name}: {problem}")
+            self.log(item.name, f"{item.name}: {trouble.problem}")
         else:
             self.due.pop(item.name, None)
-            self.refresh(item, subscription)
             if self._logged.pop(item.name, None):
                 log.info("%s: %s: subscribed again", self._settings.endpoint, item.name)
+        if trouble != item.trouble:
+            item.trouble = trouble
+            self.outlet.put(trouble or EventTrouble(item.device.id, item.clause.name, None))
 
     def refresh(self, item: EventItem, subscription: Subscription) -> None:
         """Asks for the conditions of an event clause, now and whenever the server says that it should."""

@@ -14,7 +14,6 @@ from asyncua import ua
 from adapters.contract import DeviceSpec, Point
 from adapters.opcua import _limits as limits
 from adapters.opcua._addresses import node_text
-from adapters.opcua._events import EVENT_NOTIFIER, EventItem
 from adapters.opcua._resolve import Unresolved, address_of, rules_of
 from adapters.opcua._session import Session
 from adapters.opcua._subscription import Group, Subscription, revised_sampling
@@ -30,7 +29,6 @@ BAD_TOO_MANY_MONITORED_ITEMS: Final = 0x80DB0000
 _VALUE: Final = 13
 _SLACK: Final = 10
 """Samples that a server's queue holds beyond those of two publishing intervals, for a late PublishRequest."""
-_EVENT_QUEUE: Final = 10_000
 _DEFAULT: Final = GroupOptions()
 _JUST_BELOW: Final = 1 - 2**-30
 """A server reports what differs by more than the deadband, the gateway stores what differs by as much."""
@@ -210,51 +208,6 @@ async def create_items(
         )  # fmt: skip
         surplus += await create_items(session, subscription, refused, initial=initial)
     return surplus
-
-
-async def create_event_items(session: Session, subscription: Subscription, items: Sequence[EventItem]) -> list[str]:
-    """Creates the event items; for each the problem, empty when there is none."""
-
-    async def call(piece: Sequence[EventItem]) -> list[Any]:
-        for item in piece:
-            subscription.events[item.handle] = item
-        request = ua.CreateMonitoredItemsRequest()
-        request.Parameters.SubscriptionId = subscription.id
-        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-        for item in piece:
-            create = ua.MonitoredItemCreateRequest()
-            create.ItemToMonitor.NodeId = item.notifier
-            create.ItemToMonitor.AttributeId = ua.AttributeIds(EVENT_NOTIFIER)
-            create.MonitoringMode = ua.MonitoringMode.Reporting
-            parameters = create.RequestedParameters
-            parameters.ClientHandle = item.handle
-            parameters.SamplingInterval = 0.0
-            parameters.Filter = item.filter
-            parameters.QueueSize = _EVENT_QUEUE
-            parameters.DiscardOldest = True
-            request.Parameters.ItemsToCreate.append(create)
-        return list((await session.call(request, ua.CreateMonitoredItemsResponse)).Results)
-
-    problems = []
-    for item, result in zip(items, await session.limits.calls(limits.MONITOR, items, call), strict=True):
-        status = int(result.StatusCode.value)
-        if codes.is_bad(status):
-            problems.append(f"{codes.info(status).name}: {codes.info(status).text_en}{_refused_fields(item, result)}")
-        else:
-            item.item_id = result.MonitoredItemId
-            problems.append("")
-    return problems
-
-
-def _refused_fields(item: EventItem, result: Any) -> str:
-    """Which select clauses the server did not take (OPC 10000-4 §7.22.3, EventFilterResult)."""
-    statuses = getattr(result.FilterResult, "SelectClauseResults", None) or []
-    refused = [
-        "/".join(name.Name for name in clause.BrowsePath) or "ConditionId"
-        for clause, status in zip(item.filter.SelectClauses, statuses, strict=False)
-        if codes.is_bad(int(status.value))
-    ]
-    return f" (fields {', '.join(refused)})" if refused else ""
 
 
 async def delete_items(session: Session, subscription: Subscription, item_ids: Sequence[int]) -> None:

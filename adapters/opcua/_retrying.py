@@ -63,7 +63,7 @@ class Retrying:
             await self._retry_devices(now)
             await self._retry_items(now)
             for item in self._monitored.event_items:
-                if item.item_id is None and self._monitored.due.get(item.name, (0.0, math.inf))[1] <= now:
+                if self._monitored.due.get(item.name, (0.0, math.inf))[1] <= now:
                     await self._monitored.subscribe_event(item)
             dues = [item.due for item in self._monitored.items.values()] + [
                 due for _, due in self._monitored.due.values()

@@ -69,4 +69,4 @@ class DeviceStatus:
     fix_en: str = ""
     fix_zh: str = ""
     troubles: dict[str, str] = field(default_factory=dict)
-    """Signal -> what is wrong with it."""
+    """Signal, or `event NAME`, -> what is wrong with it."""

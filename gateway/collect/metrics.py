@@ -45,7 +45,7 @@ class CollectMetrics(Collector):
         )
         troubles = GaugeMetricFamily(
             "guantong_device_troubles",
-            "Signals in trouble by themselves, such as addresses that it refuses",
+            "Signals and events in trouble by themselves, such as addresses that it refuses",
             labels=["device"],
         )
         readings = CounterMetricFamily("guantong_device_readings", "Readings recorded", labels=["device"])

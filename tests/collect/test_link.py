@@ -16,6 +16,7 @@ from adapters.contract import (
     Counters,
     DeviceEvent,
     DeviceState,
+    EventTrouble,
     LinkSpec,
     Lost,
     Missed,
@@ -29,6 +30,7 @@ from gateway.collect.items import DeviceStatus, Events, Gaps, Item, Readings
 from gateway.collect.link import LinkHost, SinkError
 from gateway.config.plan import PlannedLink
 from schemas import status as codes
+from schemas.bilingual import Bilingual, chinese
 from schemas.profile import EventClause
 from schemas.wire import Flag, Gap, Link, Progress
 from tests.collect.plans import FIRST, INDEX, Address, planned
@@ -543,6 +545,23 @@ async def test_trouble_of_points_is_in_the_state_and_goes_away() -> None:
         await rig.give(PointTrouble("d", FIRST, None), PointTrouble("d", FIRST + 1, None))
         await rig.time.advance(1)
         assert rig.told[-1].state == "ok"
+
+
+async def test_trouble_of_an_event_is_in_the_state_with_its_fix_and_goes_away() -> None:
+    rig = Rig(with_events())
+    async with rig.running():
+        await rig.poll(5)
+        problem = Bilingual("the server refuses the field cushion", "服务器拒绝字段 cushion")
+        await rig.give(EventTrouble("d", "cycle", problem, "Look.", "请查看。"))
+        await rig.time.advance(1)
+        status = rig.told[-1]
+        assert (status.state, status.reason) == ("degraded", "event cycle: the server refuses the field cushion")
+        assert chinese(status.reason) == "事件 cycle：服务器拒绝字段 cushion"
+        assert (status.fix_en, status.fix_zh) == ("Look.", "请查看。")
+        assert status.troubles == {"event cycle": problem}
+        await rig.give(EventTrouble("d", "cycle", None))
+        await rig.time.advance(1)
+        assert (rig.told[-1].state, rig.told[-1].fix_en) == ("ok", "")
 
 
 async def test_what_the_normaliser_notices_is_written_too() -> None:

@@ -114,6 +114,10 @@ class NodeOpcUaServer(TruthfulServer):
         """One event CycleFinished with that cycle number."""
         self._say({"fire": number})
 
+    def declare(self, field: str) -> None:
+        """An update of the machine: its CycleFinished events have one field more, a Double, a quarter of the cycle number."""
+        self._say({"declare": field})
+
     def run(self, milliseconds: int) -> None:
         """Change `Counter` and fire an event each so often; 0 stops."""
         self._say({"run": milliseconds})

@@ -10,6 +10,7 @@
 // It takes commands, one JSON object a line, on standard input and ends when that closes:
 //   {"set": NAME, "value": VALUE, "status": "Good", "time": ISO}   value and status of a variable; time is the source time
 //   {"fire": NUMBER}                                               one CycleFinished event with that number
+//   {"declare": NAME}                                              an update of the machine: its cycle event has a field NAME, a Double
 //   {"run": MILLISECONDS}                                          change Counter and fire an event each so often; 0 stops
 
 import net from 'node:net'
@@ -162,7 +163,8 @@ namespace.addAnalogDataItem({
 })
 
 const cycleFinished = namespace.addEventType({ browseName: 'CycleFinishedEventType', subtypeOf: 'BaseEventType', nodeId: 'i=2001' })
-for (const [name, dataType] of [['CycleNumber', 'UInt32'], ['PartName', 'String'], ['CycleTime', 'Double']]) {
+const declared = []
+function declare(name, dataType) {
   namespace.addVariable({
     propertyOf: cycleFinished,
     browseName: name,
@@ -171,6 +173,7 @@ for (const [name, dataType] of [['CycleNumber', 'UInt32'], ['PartName', 'String'
     value: { dataType: DataType[dataType], value: dataType === 'String' ? '' : 0 },
   })
 }
+for (const [name, dataType] of [['CycleNumber', 'UInt32'], ['PartName', 'String'], ['CycleTime', 'Double']]) declare(name, dataType)
 
 function set(name, value, status = 'Good', time = new Date()) {
   const { node, type, shape } = nodes[name]
@@ -189,6 +192,7 @@ function fire(number) {
     cycleNumber: { dataType: DataType.UInt32, value: fields.CycleNumber },
     partName: { dataType: DataType.String, value: fields.PartName },
     cycleTime: { dataType: DataType.Double, value: fields.CycleTime },
+    ...Object.fromEntries(declared.map((name) => [name[0].toLowerCase() + name.slice(1), { dataType: DataType.Double, value: number / 4 }])),
   })
   say({ event: 'CycleFinishedEventType', severity: 100 + (number % 900), message: `第 ${number} 模完成`, ...fields })
 }
@@ -230,6 +234,11 @@ commands.on('line', (line) => {
     say({ change: name, ...set(name, value, status, time ? new Date(time) : undefined) })
   } else if ('fire' in command) fire(command.fire)
   else if ('run' in command) run(command.run)
+  else if ('declare' in command) {
+    declare(command.declare, 'Double')
+    declared.push(command.declare)
+    say({ declared: command.declare })
+  }
   else throw new Error(`command ${line} is not known`)
 })
 commands.on('close', () => process.exit(0)) // whoever started us is gone

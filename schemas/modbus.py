@@ -144,6 +144,38 @@ def _scale_by(text: str) -> dict[str, Any]:
     return data
 
 
+class Select(Strict):
+    """A register that says what others show, and the number that is written into it before each read. In one line: `0x200=3`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_or_text)
+
+    address: int = Field(ge=0, le=65535, description="Wire address of the selector, a holding register.")
+    value: int = Field(ge=0, le=65535, description="What is written into it.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        address, equals, number = value.partition("=")
+        if not equals:
+            raise ValueError(
+                Bilingual(
+                    f"{value!r} is not understood: write the selector's wire address and the number, such as 0x200=3",
+                    f"{value!r} 无法识别：请写选择寄存器的报文地址与数值，如 0x200=3",
+                )
+            )
+        return {"address": address, "value": number}
+
+    @field_validator("address", "value", mode="before")
+    @classmethod
+    def _hex(cls, value: Any) -> Any:
+        return _parse_int(value)
+
+    def __str__(self) -> str:
+        return f"{self.address:#06x}={self.value}"
+
+
 class ModbusAddress(Strict):
     """Where a value lies in a Modbus device (Modbus Application Protocol V1.1b3 §4.3, §4.4).
 
@@ -203,6 +235,11 @@ class ModbusAddress(Strict):
     )
     scale_by: ScaleBy | None = Field(
         default=None, description="Another register of the device by which the number is multiplied."
+    )
+    select: Select | None = Field(
+        default=None,
+        description="For registers that show what another register selects: that one is written in the same request (function 23), so "
+        "only with `writes: enabled`.",
     )
     sentinels: dict[int, str] = Field(
         default_factory=dict,
@@ -302,6 +339,11 @@ class ModbusAddress(Strict):
             "`ratio` and `scale_by` multiply a number",
             "`ratio` 与 `scale_by` 只用于数值",
         )
+        wrong(
+            self.select is not None and self.table != "holding",
+            f"`select` is for holding registers: function 23 does not read {self.table}",
+            f"`select` 只用于保持寄存器：功能码 23 不读取 {self.table}",
+        )
         unknown = sorted(self.faults.keys() - self.sentinels.keys())
         wrong(
             bool(unknown),
@@ -328,6 +370,11 @@ class ModbusAddress(Strict):
             f"地址 {self.wire} 加 {self.registers} 个寄存器超出 65535",
         )
         return found
+
+    @property
+    def place(self) -> str:
+        """The table, with what is selected: values of one place may come from one request."""
+        return self.table if self.select is None else f"{self.table}@{self.select}"
 
     @property
     def named_bits(self) -> dict[str, tuple[int, int]]:

@@ -41,7 +41,7 @@ class ModbusAdapter:
             raise bad_model(f"link {spec.id}: settings", spec.settings, ModbusLinkSettings)
         self._settings = spec.settings
         self._clock = spec.clock
-        self._devices = {device.id: Device(device) for device in spec.devices}
+        self._devices = {device.id: Device(device, writes=spec.writes) for device in spec.devices}
         if spec.settings.rtu:
             for device in self._devices.values():
                 if device.unit == 0:

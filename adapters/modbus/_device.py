@@ -15,10 +15,11 @@ from adapters.modbus._isolate import BadSpan, Cut, Defect, Limit, Probe
 from adapters.modbus._link import Request
 from adapters.modbus._plan import Problem, Read, Value, plan, together
 from adapters.modbus._scaling import UNREAD, Factor, Source, constant, times, trouble
+from adapters.modbus._select import SelectRequest, not_permitted
 from adapters.modbus._settings import ModbusDeviceSettings
 from adapters.modbus.identification import Identification
 from schemas.bilingual import Bilingual, chinese
-from schemas.modbus import REGISTERS
+from schemas.modbus import REGISTERS, Select
 from schemas.profile import Group, ModbusAddress, ModbusRules
 
 FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
@@ -153,10 +154,10 @@ class Refused:
 class Device:
     """One device of the link. Raises ConfigError when its models are not those of this adapter.
 
-    `unreadable` are the points that are never asked for, each with what is wrong with its configuration.
+    `writes`: whether selectors may be written. `unreadable` are the points that are never asked for, each with what is wrong with its configuration.
     """
 
-    def __init__(self, spec: DeviceSpec) -> None:
+    def __init__(self, spec: DeviceSpec, *, writes: bool = False) -> None:
         if not isinstance(spec.settings, ModbusDeviceSettings):
             raise bad_model(f"device {spec.id}: settings", spec.settings, ModbusDeviceSettings)
         if not isinstance(spec.rules, ModbusRules):
@@ -174,6 +175,7 @@ class Device:
         """What the factors' registers held last, by point; those that are read for nothing else have negative ones."""
         self._scaling: dict[int, Factor] = {}
         self._sources: dict[int, ModbusAddress] = {}
+        self._selects: dict[str, Select] = {}
         self._whole: dict[int, Value] = {}
         """The values of atomic groups."""
         self.identification = Identification(spec.rules.identification)
@@ -192,11 +194,14 @@ class Device:
         for point in spec.points:
             address = self.addresses[point.id]
             problem = check_address(address) or self._scale(point.id, address, named)
+            if problem is None and address.select is not None:
+                problem = None if writes else not_permitted(address.select)
+                self._selects[address.place] = address.select
             if problem is not None:
                 self.unreadable[point.id] = problem
                 continue
             tables = values.setdefault(point.group, {})
-            tables.setdefault(address.table, []).append(self.value(point.id))
+            tables.setdefault(address.place, []).append(self.value(point.id))
             factor = self._scaling.get(point.id)
             if factor is not None and factor.source is not None and factor.source < 0:
                 source = self.value(factor.source)
@@ -249,8 +254,8 @@ class Device:
         return factor.source if factor is not None else None
 
     def table(self, point: int) -> str:
-        """The table in which the value of a point, or of a factor, lies."""
-        return (self.addresses[point] if point >= 0 else self._sources[point]).table
+        """The table in which the value of a point, or of a factor, lies, with what is selected."""
+        return (self.addresses[point] if point >= 0 else self._sources[point]).place
 
     def _scale(self, point: int, address: ModbusAddress, named: dict[str, int]) -> str | None:
         """Takes note of what the values of a point are multiplied by; what is wrong with that, else None."""
@@ -341,6 +346,9 @@ class Device:
 
     def request(self, table: str, start: int, size: int) -> Request:
         """A read request to this device's unit."""
+        select = self._selects.get(table)
+        if select is not None:
+            return SelectRequest(self.unit, start, size, select)
         return Request(self.unit, FUNCTIONS[table], start, size)
 
     def replan(self) -> None:

@@ -84,7 +84,7 @@ SECTIONS: Final[dict[str, Section]] = {
         {
             "gateway": "本网关的编号、名称和时区。",
             "data_dir": "发件箱、SQLite 存储和日志所在目录；相对于本文件。",
-            "writes": "会读取并显示在 /health 中；本版本无论如何设置都拒绝向设备下发命令。",
+            "writes": "enabled：读取带 `select` 的 Modbus 值时可写选择寄存器。显示在 /health 中；本版本无论如何设置都拒绝向设备下发命令。",
             "log_level": "日志级别：从哪一级起写入日志。",
             "bus": "MQTT 总线。",
             "store": "存储（数据库）。",
@@ -362,6 +362,7 @@ SECTIONS: Final[dict[str, Section]] = {
             "pause": "对本设备的两个请求之间的停顿。",
             "timeout": "应答最多等多久。",
             "holes": "任何表中都不得读取的报文地址范围 [首, 末]。",
+            "identification": "每次连接后询问设备是谁（功能码 43/14），以便发现设备被更换。少数受此询问影响的设备请写 false。",
             "ratios": "本设备互感器等的变比，名称即地址中 `ratio` 所写的名称：{ct: 40, pt: 1}。",
         },
     ),
@@ -387,6 +388,7 @@ SECTIONS: Final[dict[str, Section]] = {
             "atomic": "同一表、同一采集组中此处写同一个词的值来自同一个应答，否则都不用：例如分在两处的计数器，或数值与其有效位。",
             "ratio": "用来乘该数值的变比的名称，数值见规则的 `ratios`，例如 [ct, pt]。",
             "scale_by": "用来乘该数值的、同一设备的另一个寄存器。",
+            "select": "用于内容由另一个寄存器选择的寄存器：读取时在同一请求（功能码 23）中写入选择寄存器，因此只在 `writes: enabled` 时读取。",
             "sentinels": "表示故障的寄存器原始值（无符号），每个对应一个状态码名称。",
             "faults": "故障值的文字含义；故障持续期间显示在设备状态中。",
         },
@@ -403,6 +405,14 @@ SECTIONS: Final[dict[str, Section]] = {
             "order": "系数的字节序。",
             "exponent": "寄存器中是 n，系数为 10 的 n 次方（-30 至 30）。",
             "scale": "再乘以这个数。",
+        },
+    ),
+    "Select": Section(
+        "Modbus：选择",
+        "决定其他寄存器显示什么内容的寄存器，以及每次读取前写入它的数值。可写成一行：`0x200=3`。",
+        {
+            "address": "选择寄存器（保持寄存器）的报文地址。",
+            "value": "写入它的数值。",
         },
     ),
     "opcua: link": Section(

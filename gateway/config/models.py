@@ -302,7 +302,8 @@ class Config(Strict):
     )
     writes: Literal["disabled", "enabled"] = Field(
         default="disabled",
-        description="Read and shown in /health; commands to devices are refused in this version in either case.",
+        description="enabled: reads of Modbus values with `select` may write the selector. Shown in /health; commands to devices are refused in "
+        "this version in either case.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     bus: BusSettings = BusSettings()

@@ -85,8 +85,9 @@ class PlannedLink:
     gateway: str = "guantong"
     pki: Path | None = None
     state: Path | None = None
+    writes: bool = False
 
-    def spec(self, clock: Clock | None = None, *, writes: bool = False) -> LinkSpec:
+    def spec(self, clock: Clock | None = None) -> LinkSpec:
         """What the adapter is given. Raises the `broken` error of a link without one."""
         if self.settings is None:
             raise self.broken or ConfigError(
@@ -108,7 +109,7 @@ class PlannedLink:
             for device in self.devices
         )
         return LinkSpec(
-            self.id, self.settings, devices, clock or SystemClock(), writes, self.gateway, self.pki, self.state
+            self.id, self.settings, devices, clock or SystemClock(), self.writes, self.gateway, self.pki, self.state
         )
 
 

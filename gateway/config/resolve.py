@@ -131,6 +131,7 @@ class _Resolver:
             gateway=self._config.gateway.id,
             pki=pki,
             state=self._config.data_dir / LEARNED,
+            writes=self._config.writes == "enabled",
         )
 
     def _settings(self, model: type[BaseModel], data: dict[str, Any], place: Place) -> BaseModel | None:

@@ -192,6 +192,8 @@ class Looking:
         address = planned.address
         if not isinstance(adapter, ReadsRegisters) or not isinstance(address, ModbusAddress):
             return {}
+        if address.select is not None:  # read without its selector, the registers would show something else
+            return {}
         device = next(d for d in host.link.devices if d.id == planned.device)
         unit = getattr(device.settings, "unit", 1)
         found = await _read(adapter, unit, address, getattr(device.rules, "timeout", 1.0))

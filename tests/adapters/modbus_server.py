@@ -30,6 +30,8 @@ class Ask:
     writer: asyncio.StreamWriter
     rtu: bool
     at: float
+    selected: tuple[int, int] | None = None
+    """What function 23 writes: address and word."""
 
     def frame(self, pdu: bytes, *, unit: int | None = None, transaction: int | None = None) -> bytes:
         """The PDU in the framing of this request; `unit` and `transaction` lie about where it comes from."""
@@ -73,6 +75,8 @@ class Server:
     room: int = 100
     """Bytes of objects that fit into one response to 43/14."""
     conformity: int = 0x82
+    records: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
+    """(address, word) that function 23 writes -> what the registers hold then."""
     question_hook: Hook | None = None
     questions: list[Ask] = field(default_factory=list)
     """`address` is the object asked for, `count` the read code."""
@@ -145,8 +149,7 @@ class Server:
                 while True:
                     if self.rtu:
                         frame = await reader.readexactly(7)
-                        if frame[1] != 0x2B:
-                            frame += await reader.readexactly(1)
+                        frame += await reader.readexactly({0x2B: 0, 23: 8}.get(frame[1], 1))
                         transaction, unit, pdu = 0, frame[0], frame[1:-2]
                     else:
                         transaction, _, length, unit = MBAP.unpack(await reader.readexactly(MBAP.size))
@@ -157,6 +160,8 @@ class Server:
                     if ask.function == 0x2B:
                         ask.address, ask.count = pdu[3], pdu[2]
                     (self.questions if ask.function == 0x2B else self.asks).append(ask)
+                    if ask.function == 23:  # writes first, then reads (V1.1b3 §6.17)
+                        ask.selected = (int.from_bytes(pdu[5:7], "big"), int.from_bytes(pdu[10:12], "big"))
                     hook = self.question_hook if ask.function == 0x2B else self.hook
                     done = hook(ask) if hook is not None else False
                     if not (await done if isinstance(done, Awaitable) else done):
@@ -174,6 +179,8 @@ class Server:
             self._say_who(ask)
             return
         memory = self.memory.get((ask.unit, ask.function))
+        if ask.selected is not None:
+            memory = self.records.get(ask.selected, self.memory.get((ask.unit, 3)))
         if memory is None:
             if not any(unit == ask.unit for unit, _ in self.memory):
                 return  # nobody there

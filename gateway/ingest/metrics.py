@@ -14,6 +14,7 @@ from gateway.ingest.role import Ingest
 from gateway.metrics import bus_metrics, bus_part, process_metrics, served
 from gateway.role_health import Look, Part
 from gateway.tasks import together
+from schemas.bilingual import Bilingual
 
 log = logging.getLogger("guantong.ingest")
 
@@ -33,12 +34,23 @@ class IngestMetrics(Collector):
             "duplicates": ("Readings that were stored already", numbers.duplicates),
             "late": ("Readings older than their signal's newest", numbers.late),
             "dead_letters": ("Messages or readings that could not be stored", numbers.dead_letters),
+            "replayed": ("Dead letters that were replayed", numbers.replayed),
             "retries": ("Transactions tried again because the store was not there", numbers.retries),
         }
         for name, (text, value) in totals.items():
             yield CounterMetricFamily(f"guantong_ingest_{name}", text, value)
         yield GaugeMetricFamily("guantong_ingest_lag_seconds", "Arrival to commit, last transaction", numbers.lag)
         yield GaugeMetricFamily("guantong_ingest_last_commit_seconds", "Time of the last commit", numbers.last_commit)
+        yield GaugeMetricFamily(
+            "guantong_ingest_dead_letters_open", "Dead letters that nobody has decided about", numbers.open_letters
+        )
+        receivers = ingest.receivers.values()
+        yield GaugeMetricFamily(
+            "guantong_ingest_held_messages",
+            "Messages in memory that wait for the store",
+            sum(one.held for one in receivers),
+        )
+        yield GaugeMetricFamily("guantong_ingest_held_bytes", "Their bytes", sum(one.held_bytes for one in receivers))
         up = GaugeMetricFamily("guantong_ingest_up", "1 when the state is ok", labels=["state", "reason"])
         up.add_metric([ingest.health.state, ingest.health.reason], float(ingest.health.state == "ok"))
         yield up
@@ -62,6 +74,20 @@ class IngestMetrics(Collector):
         yield from process_metrics("ingest")
 
 
+def _letters_part(number: int) -> Part:
+    """Something could not be stored: nothing else suffers, but a person has to decide what becomes of it."""
+    if not number:
+        return Part()
+    return Part(
+        "degraded",
+        Bilingual(f"{number} dead letters wait: what could not be stored", f"有 {number} 条死信待处理：它们未能入库"),
+        Bilingual(
+            "See them with `guantong dead-letters`; replay or discard them.",
+            "用 `guantong dead-letters` 查看，然后重放或丢弃。",
+        ),
+    )
+
+
 class Measured:
     """Ingest, its bus, and its metrics, until cancelled."""
 
@@ -71,7 +97,11 @@ class Measured:
     def _look(self) -> Look:
         """How ingest is, for /health: it is ready while it writes, or stands by for another one that does."""
         health = self._ingest.health
-        parts = {"store": Part(health.state, health.reason, health.fix), "bus": bus_part(self._ingest.bus)}
+        parts = {
+            "store": Part(health.state, health.reason, health.fix),
+            "bus": bus_part(self._ingest.bus),
+            "dead_letters": _letters_part(self._ingest.numbers.open_letters),
+        }
         return Look(parts, frozenset({"store"}))
 
     async def run(self) -> None:

@@ -23,6 +23,7 @@ import msgspec
 from gateway.bus.client import Bus
 from gateway.bus.topics import Topics
 from gateway.ledger.receiver import Receiver
+from gateway.ledger.sender import WINDOW_BYTES, WINDOW_MESSAGES
 from gateway.ledger.steps import Applied, LeaseLostError, Step, StoreFailedError, StoreWeatherError, WatermarkError
 from schemas.bilingual import Bilingual, of_error
 from schemas.wire import VERSION, Confirmed, Hello, Mark, Replay, State, SyncAnswer, SyncRequest
@@ -33,10 +34,17 @@ T = TypeVar("T")
 
 MOST_ROWS = 6_000
 """About so many readings in one transaction: what serve is told of it fits into a packet of 256 kB, which is what brokers take."""
+MOST_AGE = 0.05
+"""Seconds that the oldest message waits for others to share its transaction with, which is one fsync for all of them. A collector
+commits, and sends, five times a second; nothing waits once there is enough for a transaction."""
+ENOUGH_MESSAGES, ENOUGH_BYTES = WINDOW_MESSAGES // 4, WINDOW_BYTES // 4
+"""So much of one collector is written at once: well below its window, or it would wait for us and we for it."""
+LETTERS_INTERVAL = 1.0
 LEASE_TTL = 10.0
 HELLO_INTERVAL = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 _TICK = 0.5
+MOST_SYNCS = 1_000
 
 _encode = msgspec.msgpack.Encoder().encode
 _sync = msgspec.msgpack.Decoder(SyncRequest)
@@ -55,6 +63,8 @@ class LedgerWriter(Protocol):
     def gateways(self) -> list[str]: ...
     def raise_epoch(self) -> None: ...
     def apply(self, steps: list[Step]) -> Applied: ...
+    def replay(self) -> list[Applied]: ...
+    def open_letters(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -76,11 +86,14 @@ class Numbers:
     duplicates: int = 0
     late: int = 0
     dead_letters: int = 0
+    replayed: int = 0
     commits: int = 0
     retries: int = 0
     last_commit: float = 0.0
     lag: float = 0.0
     """Seconds between the arrival of the oldest message of the last commit and its commit."""
+    open_letters: int = 0
+    """Dead letters in the store that nobody has decided about."""
 
 
 @dataclass(slots=True)
@@ -116,8 +129,10 @@ class Ingest:
         self._store: LedgerWriter | None = None
         self._leased = False
         self._gateways: dict[str, _Gateway] = {}
-        self._syncs: deque[SyncRequest] = deque()
+        self._syncs: dict[tuple[str, tuple[str, ...]], SyncRequest] = {}
+        """The newest of each outbox: who has asked again does not listen for the answer to the question before."""
         self._work = asyncio.Event()
+        self._enough = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "store")
         bus.subscribe(topics.ledger("+"), self._on_ledger)
         bus.subscribe(topics.sync("+"), self._on_sync)
@@ -140,8 +155,11 @@ class Ingest:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             log.warning("%s: a sync request that cannot be read", topic)
             return
-        if request.gateway == self.topics.last(topic) and len(self._syncs) < 1000:
-            self._syncs.append(request)
+        outbox = (request.gateway, tuple(held.stream for held in request.streams))
+        if request.gateway == self.topics.last(topic) and (outbox in self._syncs or len(self._syncs) < MOST_SYNCS):
+            self._syncs.pop(outbox, None)
+            self._syncs[outbox] = request
+            self._enough.set()
             self._work.set()
 
     def _on_ledger(self, topic: str, payload: bytes) -> None:
@@ -152,9 +170,12 @@ class Ingest:
         now = self._monotonic()
         if gateway is None:
             gateway = self._gateways[name] = _Gateway(Receiver(name, supports=self._supports))
-        if not gateway.receiver.offer(payload, self._now(), now) and now - gateway.greeted > HELLO_INTERVAL:
+        receiver = gateway.receiver
+        if not receiver.offer(payload, self._now(), now) and now - gateway.greeted > HELLO_INTERVAL:
             gateway.greeted = now
             self._greet(name)
+        if receiver.held >= ENOUGH_MESSAGES or receiver.held_bytes >= ENOUGH_BYTES:
+            self._enough.set()
         self._work.set()
 
     def _greet(self, gateway: str, problem: str = "") -> None:
@@ -224,16 +245,17 @@ class Ingest:
         for name in await self._in_thread(store.gateways):
             self._gateways.setdefault(name, _Gateway(Receiver(name, supports=self._supports)))
             self._greet(name)
-        renewed = self._monotonic()
+        renewed = looked = self._monotonic()
+        self.numbers.open_letters = await self._in_thread(store.open_letters)
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TICK):
-                    await self._work.wait()
-            self._work.clear()
+            await self._gather()
             now = self._monotonic()
             while self._syncs:
-                await self._answer(store, self._syncs.popleft())
+                await self._answer(store, self._syncs.pop(next(iter(self._syncs))))
             await self._write(store)
+            if now - looked > LETTERS_INTERVAL:
+                looked = now
+                await self._replay(store)
             for name, gateway in self._gateways.items():
                 gateway.receiver.nudge(now)
                 for stream, seq in gateway.receiver.wanted():
@@ -255,6 +277,18 @@ class Ingest:
             if self._monotonic() - renewed > LEASE_TTL / 4:
                 await self._in_thread(store.renew)
                 renewed = self._monotonic()
+
+    async def _gather(self) -> None:
+        """Until there is something to do: at once what is enough for a transaction, else what has come within MOST_AGE of the first."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TICK):
+                await self._work.wait()
+        if self._work.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MOST_AGE):
+                    await self._enough.wait()
+        self._work.clear()
+        self._enough.clear()
 
     def _stand_down(self) -> None:
         """What is held ahead is worth nothing without the lease; collectors will sync again."""
@@ -325,6 +359,18 @@ class Ingest:
                     self._become("ok")
                 return applied
 
+    async def _replay(self, store: LedgerWriter) -> None:
+        """Dead letters whose replay somebody has asked for."""
+        try:
+            for applied in await self._in_thread(store.replay):
+                self.numbers.replayed += 1
+                self.numbers.rows += applied.rows
+                self.bus.publish(self.topics.committed(store.store_id), _encode(applied.committed))
+            self.numbers.open_letters = await self._in_thread(store.open_letters)
+        except StoreWeatherError as error:
+            # what is asked for stays so in the store; the next round tries it again
+            self._note(f"dead letters: {error}")
+
     def _done(self, store: LedgerWriter, steps: list[Step], applied: Applied) -> None:
         numbers = self.numbers
         numbers.commits += 1
@@ -333,6 +379,7 @@ class Ingest:
         numbers.duplicates += applied.duplicates
         numbers.late += applied.late
         numbers.dead_letters += applied.dead_letters
+        numbers.open_letters += applied.dead_letters
         numbers.last_commit = self._now() / 1e6
         numbers.lag = max(0.0, (self._now() - min(step.at for step in steps)) / 1e6)
         for problem in applied.problems:

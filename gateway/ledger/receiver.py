@@ -71,6 +71,16 @@ class Receiver:
         self._streams: dict[str, _Stream] = {}
         self._wanted: dict[str, int] = {}
 
+    @property
+    def held(self) -> int:
+        """Messages that have arrived and are not handed out yet. Of each stream at most twice the sender's window is held."""
+        return sum(len(stream.ahead) for stream in self._streams.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of their bodies."""
+        return sum(stream.ahead_bytes for stream in self._streams.values())
+
     def learn(self, held: Iterable[Held], marks: Iterable[Mark], now: float = 0.0) -> None:
         """A sync was answered with these marks, to an outbox that holds these streams. `now` as in `offer`."""
         holds = {h.stream: h for h in held}
@@ -115,8 +125,11 @@ class Receiver:
         if envelope.seq in stream.ahead and stream.ahead[envelope.seq][0].last_seq >= envelope.last_seq:
             self.numbers.duplicates += 1
             return True
-        far = envelope.seq > stream.seq + 2 * WINDOW_MESSAGES or stream.ahead_bytes > 2 * WINDOW_BYTES
-        if far and envelope.seq > stream.seq + 1 and envelope.low <= stream.seq + 1:
+        # what an outbox no longer holds is not waited for; but whatever it says, no more than the window is kept here
+        following = stream.seq + 1
+        far = envelope.seq > max(following, envelope.low) + 2 * WINDOW_MESSAGES
+        full = len(stream.ahead) >= 2 * WINDOW_MESSAGES or stream.ahead_bytes > 2 * WINDOW_BYTES
+        if envelope.seq > following and (full or far):
             self.numbers.beyond_window += 1
             self._want(envelope.stream, stream, now)
             return True

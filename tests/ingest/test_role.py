@@ -10,8 +10,11 @@ from typing import Any, cast
 import msgspec
 
 from gateway.bus.client import Bus
+from gateway.bus.client import Health as BusHealth
 from gateway.bus.topics import Topics
-from gateway.ingest.role import Ingest
+from gateway.config.models import MetricsSettings
+from gateway.ingest.metrics import Measured
+from gateway.ingest.role import ENOUGH_MESSAGES, MOST_AGE, Ingest
 from gateway.ledger.steps import Applied, LeaseLostError, Step, StoreFailedError, StoreWeatherError, WatermarkError
 from schemas.wire import (
     VERSION,
@@ -26,6 +29,7 @@ from schemas.wire import (
     Kind,
     Mark,
     Replay,
+    Row,
     SyncAnswer,
     SyncRequest,
 )
@@ -40,6 +44,7 @@ class FakeBus:
     def __init__(self) -> None:
         self.handlers: list[tuple[str, Callable[[str, bytes], None]]] = []
         self.published: list[tuple[str, bytes]] = []
+        self.health = BusHealth("ok")
 
     def subscribe(self, topic_filter: str, handler: Callable[[str, bytes], None]) -> None:
         self.handlers.append((topic_filter, handler))
@@ -70,6 +75,8 @@ class FakeStore:
         self.attempts = 0
         self.leases = 0
         self.refuse_lease = 0
+        self.replays: list[list[Applied]] = []
+        self.letters = 0
 
     def acquire(self, _holder: str, _ttl: float) -> bool:
         if self.refuse_lease:
@@ -87,6 +94,12 @@ class FakeStore:
 
     def raise_epoch(self) -> None:
         self.epoch += 1
+
+    def replay(self) -> list[Applied]:
+        return self.replays.pop(0) if self.replays else []
+
+    def open_letters(self) -> int:
+        return self.letters
 
     def marks(self, _gateway: str, streams: list[str]) -> list[Mark]:
         return [self.marks_now.get(s, Mark(s, 0)) for s in streams]
@@ -246,3 +259,66 @@ async def test_a_reserve_stands_by() -> None:
         bus.hand("ledger", _encode(message(1)))
         assert ingest.numbers.messages == 0
         await eventually_async(lambda: ingest.health.state == "ok", 15)
+
+
+async def test_what_comes_together_is_one_transaction() -> None:
+    """By age while there is little, by size as soon as there is enough; a sync is answered at once."""
+    store = FakeStore()
+    async with ingesting(store) as (ingest, bus):
+        await synced(ingest, bus, high=1000)
+        await eventually_async(lambda: not ingest._work.is_set(), 10)
+        envelopes = chain(ENOUGH_MESSAGES + 5)
+        loop = asyncio.get_running_loop()
+        for number, envelope in enumerate(envelopes[:5]):
+            loop.call_later(MOST_AGE / 20 * number, bus.hand, "ledger", _encode(envelope))
+        await eventually_async(lambda: sum(map(len, store.applied)) == 5, 10)
+        assert len(store.applied) < 5, "five messages, one after the other"
+        before = len(store.applied)
+        for envelope in envelopes[5:]:
+            bus.hand("ledger", _encode(envelope))
+        await eventually_async(lambda: sum(map(len, store.applied)) == len(envelopes), 10)
+        assert len(store.applied) == before + 1
+
+
+async def test_what_needs_a_person_while_writing_confirms_nothing() -> None:
+    store = FakeStore()
+    async with ingesting(store) as (ingest, bus):
+        await synced(ingest, bus)
+        store.script = [StoreFailedError("42P01: relation stream does not exist", fix="Undo that.")]
+        bus.hand("ledger", _encode(message(1)))
+        await eventually_async(lambda: ingest.health.state == "failed", 10)
+        assert ingest.health.fix == "Undo that."
+        assert bus.told(Confirmed) == []
+        assert not ingest.receivers["gw"].known("s"), "the collector has to ask again"
+
+
+async def test_replayed_dead_letters_are_told_to_serve() -> None:
+    store = FakeStore()
+    store.letters = 2
+    async with ingesting(store) as (ingest, bus):
+        await eventually_async(lambda: ingest.numbers.open_letters == 2, 10)
+        look = Measured(ingest, MetricsSettings())._look()
+        assert look.status == "degraded"
+        assert "guantong dead-letters" in look.parts["dead_letters"].fix
+        store.replays = [[Applied([], Committed(1, 7, [Row(1, 2, 0, 3.0)], [], []), rows=1)]]
+        store.letters = 0
+        await eventually_async(lambda: ingest.numbers.replayed == 1, 10)
+        told = [
+            msgspec.msgpack.decode(payload, type=Committed)
+            for topic, payload in bus.published
+            if "/committed/" in topic
+        ]
+        assert [row.value for row in told[-1].rows] == [3.0]
+        await eventually_async(lambda: ingest.numbers.open_letters == 0, 10)
+        assert Measured(ingest, MetricsSettings())._look().parts["dead_letters"].state == "ok"
+
+
+async def test_who_asks_again_is_answered_once() -> None:
+    store = FakeStore()
+    store.refuse_lease = 1
+    async with ingesting(store) as (ingest, bus):
+        await eventually_async(lambda: "lease" in ingest.health.reason, 10)
+        for number in range(100):
+            bus.hand("sync", _encode(SyncRequest(VERSION, "gw", f"nonce {number}", None, [Held("s", 1, 3, 0)])))
+        await eventually_async(lambda: bus.told(SyncAnswer), 15)
+        assert [answer.nonce for answer in bus.told(SyncAnswer)] == ["nonce 99"]

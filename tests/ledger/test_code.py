@@ -35,7 +35,7 @@ from schemas.wire import (
     Tombstone,
 )  # fmt: skip
 from tests.ledger.model import WINDOW, Store
-from tests.ledger.test_machine import LedgerMachine
+from tests.ledger.test_machine import LONG, LedgerMachine
 
 _encode = msgspec.msgpack.encode
 
@@ -305,6 +305,6 @@ class CodeMachine(LedgerMachine):
 
 
 CodeMachine.TestCase.settings = settings(
-    LedgerMachine.TestCase.settings, max_examples=120, stateful_step_count=50, deadline=None
+    LedgerMachine.TestCase.settings, max_examples=10_000 if LONG else 120, stateful_step_count=50, deadline=None
 )
 TestCode = CodeMachine.TestCase

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 from typing import Any
 
 import hypothesis.strategies as st
@@ -364,8 +365,10 @@ class LedgerMachine(RuleBasedStateMachine):
         return all(not s.messages or s.messages[-1].last_seq <= s.confirmed for o in self.outboxes for s in o.streams)
 
 
+LONG = bool(os.environ.get("LONG"))
+"""The long form takes ten minutes for each of the two machines."""
 LedgerMachine.TestCase.settings = settings(
-    max_examples=400,
+    max_examples=30_000 if LONG else 400,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.config.models import StoreSettings
 from gateway.ledger.bodies import decode_body
@@ -19,12 +20,18 @@ from gateway.ledger.outbox import Outbox
 from gateway.store import Reader, open_reader, open_writer
 from gateway.store.records import Reading
 from schemas.wire import ZERO_HASH, Batch, Closed, Envelope, Kind, Link, Tombstone
+from tests.chain.conftest import InstallationFactory, WorkshopFactory, install, open_workshop
+from tests.chain.installation import Installation
+from tests.chain.truth import compare, now_us
 from tests.faults.power import Cut, Names, Op, RecordError, Recording
 from tests.faults.shim import environment
+from tests.servers.brokers import Mosquitto
 from tests.store.feed import SECOND, T0
 
+__all__ = ["install", "open_workshop"]  # fixtures
+
 LONG = bool(os.environ.get("LONG"))
-CUTS = 2_000 if LONG else 150
+CUTS = 2_000 if LONG else 100
 SEED = int(os.environ.get("SEED", "1"))
 
 
@@ -285,3 +292,61 @@ def _rows_are_those_of_the_watermarks(reader: Reader, cut: Cut, watermarks: dict
         expected += [T0 + (one["birth"] + seq - 1) * SECOND for seq in range(2, watermark + 1)]
     for signal in range(1, 7) if expected else ():
         assert [row.ts for row in _history(reader, signal)] == expected, "rows and watermark went apart"
+
+
+# -------------------------------------------------------------------------------------------------- the whole box
+
+
+@pytest.mark.chain
+@pytest.mark.timeout(3_600 if LONG else 180)
+@pytest.mark.parametrize("level", ["power", *(["process"] if LONG else [])])
+def test_the_power_of_the_whole_box_goes(
+    install: InstallationFactory, open_workshop: WorkshopFactory, mosquitto: Mosquitto, tmp_path: Path, level: str
+) -> None:
+    """Outbox and store are cut at one moment; what the machines served is stored, or in the gap of the outage."""
+    workshop = open_workshop(devices=("imm-01", "plc-01", "meter-01"), seed=SEED)
+    bus = {"host": mosquitto.host, "port": mosquitto.port}
+
+    def installed() -> Installation:
+        made = install(workshop.links(), bus=bus)
+        settings = yaml.safe_load(made.config.read_text(encoding="utf-8")) | {"outbox": {"durability": level}}
+        made.config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return made
+
+    box = installed()
+    recording = Recording(box.data, tmp_path / "record")
+    for process in box.processes.values():
+        process._env = {**process._env, **environment(below=box.data, record=recording.record)}
+    box.start()
+    box.settle(workshop.subjects, now_us())
+    before = len(recording.entries())
+    box.settle(workshop.subjects, now_us() + 2_000_000)
+    for name in box.processes:
+        box.kill(name)
+    entries = recording.entries()
+    rng = random.Random(SEED)
+    positions = [rng.randint(before, len(entries)) for _ in range(40 if LONG else 1)]
+    for cut in recording.cuts(positions, rng, entries):
+        after = installed()
+        cut.write_to(after.data)
+        booted = now_us()
+        after.start("ingest", "collect")
+        now = now_us()
+        after.settle(workshop.subjects, now + 2_000_000)
+        report = compare(after.reader, workshop.subjects, workshop.truth, events_until=now)
+        report.holds()
+        assert after.reader.dead_letters() == []
+        for subject in workshop.subjects:
+            gaps = [
+                gap for gap in after.reader.gaps(limit=10_000) if gap.device == subject.device and gap.end is not None
+            ]
+            assert {gap.cause for gap in gaps} == {"collector_down"}
+            assert any(gap.start <= cut.at // 1000 and booted <= gap.end for gap in gaps), (
+                subject,
+                gaps,
+                cut.at,
+                booted,
+            )
+            assert report.stored[subject.device]
+        for name in after.processes:
+            after.kill(name)

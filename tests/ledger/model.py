@@ -115,7 +115,7 @@ class Outbox:
         gone: list[int] = []
         for stream in self.streams:
             kept = [m for m in stream.messages if m.last_seq > stream.confirmed]
-            gone += [m.body for m in stream.messages if m.last_seq <= stream.confirmed]
+            gone += [b for m in stream.messages if m.last_seq <= stream.confirmed for b in m.dropped or (m.body,)]
             stream.messages = kept
         return gone
 

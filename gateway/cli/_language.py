@@ -1,14 +1,21 @@
-"""The command in the reader's language: what it prints of itself (help, mistakes in what was typed) in a Chinese terminal."""
+"""The command and its reader: what it prints of itself (help, mistakes in what was typed) in a Chinese terminal, and its end when nobody reads
+any more."""
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+import typer
 from typer.core import TyperGroup
 
 from gateway.cli._output import chinese
+
+_READER_GONE: Final = 128 + 13
+"""What a shell shows of a program that SIGPIPE has ended."""
 
 
 class Commands(TyperGroup):
@@ -35,3 +42,23 @@ class Commands(TyperGroup):
         with _chinese.telling():
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As the parent's; a command whose output nobody reads any more (`guantong tail | head`) ends without a word."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            if not _unread():
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+            raise typer.Exit(_READER_GONE) from None
+
+
+def _unread() -> bool:
+    """Whether standard output is a pipe or socket whose other end is closed; not so where it is no file at all."""
+    watch = select.poll()
+    try:
+        watch.register(sys.stdout.fileno(), select.POLLOUT)
+    except (OSError, ValueError):
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))

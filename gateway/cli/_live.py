@@ -110,6 +110,8 @@ def tail(
                         _print(reading, as_json=json)
         except KeyboardInterrupt:
             return
+        except BrokenPipeError:  # whoever reads what is printed has gone; the gateway has not
+            raise
         except (TimeoutError, OSError) as error:
             fail(say(f"连接中断：{error}", f"the connection was lost: {error}"))
 

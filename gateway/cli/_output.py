@@ -63,7 +63,9 @@ def fail(message: str, code: int = 1) -> NoReturn:
 def show(rows: Sequence[dict[str, Any]], columns: dict[str, str], *, as_json: bool) -> None:
     """A table of `rows`: `columns` maps keys to headings. JSON (one array) with `as_json`, tab-separated where no terminal is."""
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
+        left = memoryview(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
+        while left:  # with PYTHONUNBUFFERED a write may take a part alone
+            left = left[sys.stdout.buffer.write(left) :]
         sys.stdout.buffer.flush()
         return
     if not sys.stdout.isatty():

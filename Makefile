@@ -46,7 +46,14 @@ test: test-needs ## Install what the tests need and run them
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: chaos
-chaos: test-needs ## Run the OPC UA faults in their long form: 1,440 cuts of each of two servers, sixty restarts
+chaos: test-needs ## Let faults fall on a running gateway and look for what is missing (SEED=, RUNS=, FIRST=, SHORT=1)
+	@$(BIN)/python -m tests.faults --seed $(SEED) --runs $(RUNS) --first $(FIRST) $(ARGS)
+SEED ?= 1
+FIRST ?= 1
+RUNS ?= $(if $(SHORT),12,200)
+
+.PHONY: chaos-opcua
+chaos-opcua: test-needs ## Run the OPC UA faults in their long form: 1,440 cuts of each of two servers, sixty restarts
 	@LONG=1 $(BIN)/python -m pytest tests/adapters/test_opcua_resumption.py tests/adapters/test_opcua_faults.py $(PYTEST_ARGS)
 
 .PHONY: test-needs

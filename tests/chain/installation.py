@@ -53,6 +53,11 @@ class Process:
         return self._child is not None and self._child.running
 
     @property
+    def env(self) -> Mapping[str, str]:
+        """Its environment."""
+        return self._env
+
+    @property
     def child(self) -> ChildProcess:
         """The process as it was started last."""
         assert self._child is not None, f"{self.name} was not started"

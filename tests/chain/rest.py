@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Any
+from typing import Any, Protocol
 
 from schemas.times import from_rfc3339
 from tests.chain.installation import Installation
@@ -19,7 +19,13 @@ def rest_value(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
-def latest_of(gateway: Installation) -> dict[str, dict[str, Any]]:
+class Answers(Protocol):
+    """What has a REST API."""
+
+    def get(self, path: str) -> Any: ...
+
+
+def latest_of(gateway: Answers) -> dict[str, dict[str, Any]]:
     """`latest` of all signals, by their public ids; page after page."""
     found = {}
     path: str | None = "/latest?match=*/**&limit=100"

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from asyncua import ua
 
-from simulators.device import DeviceSettings
+from simulators.device import DeviceSettings, DeviceType
 from simulators.modbus import MAPS, MapEntry, decode, width
 from simulators.opcua import FACTORIES, OpcUaDevice
 from simulators.truth import TruthLog, read_truth
@@ -123,7 +123,7 @@ def opcua_nodes(simulator: str) -> Mapping[str, str]:
     """NodeId text of each variable of a simulated device by its path, as its truth log writes it."""
 
     async def look() -> dict[str, str]:
-        device = FACTORIES[simulator].create(DeviceSettings(simulator, TruthLog(None, simulator)))
+        device = _kind(simulator).create(DeviceSettings(simulator, TruthLog(None, simulator)))
         assert isinstance(device, OpcUaDevice)
         await device.start("127.0.0.1", 0)
         try:
@@ -132,6 +132,11 @@ def opcua_nodes(simulator: str) -> Mapping[str, str]:
             await device.stop()
 
     return asyncio.run(look())
+
+
+def _kind(simulator: str) -> DeviceType:
+    """The type of a simulated device, or of a copy such as imm-02."""
+    return next(kind for kind in FACTORIES.values() if simulator in (kind.instance(n) for n in range(1, 100)))
 
 
 def signals_of(subject: Subject) -> dict[str, SignalTruth]:
@@ -262,8 +267,8 @@ def _modbus(subject: Subject, signals: dict[str, SignalTruth], records: Iterable
         wanted[group].append((signal, entry))
         owner[_FUNCTIONS[entry.table], entry.address] = group
     for record in _answers(records):
-        if record["unit"] != subject.unit:
-            continue
+        if record["unit"] != subject.unit or record["function"] not in _FUNCTIONS.values():
+            continue  # another station, or a question for the device's name
         # A read begins with a value of the group that it is for; what it reads along of another group's is nobody's reading.
         for signal, entry in wanted[owner[record["function"], record["address"]]]:
             place = entry.address - record["address"]

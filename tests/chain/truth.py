@@ -113,8 +113,13 @@ class Missing:
         )
 
 
-def compare(reader: Reader, subjects: Iterable[Subject], truth: Path, *, events_until: int | None = None) -> Report:
-    """Compares the store with the truth logs in the folder `truth`. Events are compared up to `events_until` (µs), or all."""
+def compare(
+    reader: Reader, subjects: Iterable[Subject], truth: Path, *, events_until: int | None = None, since: int = 0
+) -> Report:
+    """Compares the store with the truth logs in the folder `truth`. Events are compared up to `events_until` (µs), or all.
+
+    What was handed out before `since` (µs) need not be there: a gateway that starts for the first time misses what it has not asked for yet.
+    """
     report = Report()
     complete = {(done.device, done.group): done.complete_to for done in reader.snapshot().progress}
     ids = {(signal.device, signal.name): signal.id for signal in reader.signals()}
@@ -137,10 +142,8 @@ def compare(reader: Reader, subjects: Iterable[Subject], truth: Path, *, events_
             report.stored[subject.device] += len(mine)
             _once(report, signal, mine)
             until = complete.get((subject.device, signal.group), -1)
-            if subject.protocol == "opcua":
-                _Stamped(report, signal, number, mine, missing).compare(until)
-            else:
-                _Polled(report, signal, number, mine, missing).compare(until)
+            side: type[_Side] = _Stamped if subject.protocol == "opcua" else _Polled
+            side(report, signal, number, mine, missing).compare(since, until)
     return report
 
 
@@ -181,6 +184,10 @@ class _Side:
         self, report: Report, signal: SignalTruth, number: int, rows: Sequence[Reading], missing: Missing
     ) -> None:
         self.report, self.signal, self.number, self.rows, self.missing = report, signal, number, rows, missing
+
+    def compare(self, since: int, until: int) -> None:
+        """Adds to the report what does not agree, of what was handed out from `since` on and is complete up to `until` (µs)."""
+        raise NotImplementedError
 
     def _unchanged(self, served: Served, row: Reading | None) -> bool:
         """Whether the served value need not be stored while `row` is the last one."""
@@ -224,7 +231,7 @@ class _Side:
 class _Stamped(_Side):
     """Values with a time of their source."""
 
-    def compare(self, until: int) -> None:
+    def compare(self, since: int, until: int) -> None:
         times = [row.ts for row in self.rows]
         by_ts: dict[int, list[Served]] = defaultdict(list)
         for served in self.signal.served:
@@ -232,7 +239,7 @@ class _Stamped(_Side):
                 self.report.add("served without a time", self.signal.device, self.signal.name, str(served))
                 continue
             by_ts[served.ts].append(served)
-            if served.ts <= until:
+            if served.ts <= until and served.t >= since:
                 self._look_for(served, served.ts, times)
         for row in self.rows:
             self._check_row(row, by_ts.get(row.ts, ()))
@@ -257,12 +264,14 @@ class _Polled(_Side):
 
     by_the_gateways_clock = Flag.UNSYNCED
 
-    def compare(self, until: int) -> None:
+    def compare(self, since: int, until: int) -> None:
         times = [row.ts for row in self.rows]
         answers = self.signal.served
         for served, following in zip(answers, [*answers[1:], None], strict=True):
             if served.t > until:
                 break
+            if served.t < since:
+                continue
             self.report.served[self.signal.device] += 1
             end = len(times) if following is None else bisect_left(times, following.t)
             last = self.rows[end - 1] if end else None

@@ -26,6 +26,8 @@ class BrokerProcess(ABC):
 
     def __init__(self) -> None:
         self._child: ChildProcess | None = None
+        self.env: dict[str, str] | None = None
+        """The environment of the next start; ours where it is None."""
 
     @abstractmethod
     def _command(self) -> Sequence[str | Path]: ...
@@ -43,7 +45,7 @@ class BrokerProcess(ABC):
         """Start, or start again, and return when all ports accept connections. Does nothing while it runs."""
         if self.running:
             return
-        self._child = ChildProcess(self._command())
+        self._child = ChildProcess(self._command(), env=self.env)
         self._child.wait_until(lambda: all(accepts(port) for port in {self.port, self.v5_port}), what="listening")
 
     def stop(self) -> None:

@@ -16,6 +16,8 @@ from tests.servers.processes import HOST, free_port
 T = TypeVar("T")
 _CHUNK = 65_536
 _QUEUED_CHUNKS = 64
+_PIECES = 20
+"""Pieces a second in which a slow line delivers."""
 
 
 @dataclass(eq=False)
@@ -44,7 +46,11 @@ class FaultProxy:
         """Bytes delivered to the target so far."""
         self.bytes_down = 0
         """Bytes delivered to clients so far."""
+        self.forgets = False
+        """Whether what a client had sent and was not delivered yet is dropped when it ends its connection, instead of being delivered later to a
+        target whose answer nobody hears."""
         self._delay = 0.0
+        self._rate = 0.0
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -95,12 +101,16 @@ class FaultProxy:
         """Deliver everything that comes from now on this much later, in each direction; 0 for none. Order is kept."""
         self._call(self._set_delay(seconds))
 
+    def rate(self, bytes_a_second: float) -> None:
+        """Deliver no more than so many bytes a second, in each direction and on each connection: a slow line; 0 for no limit."""
+        self._call(self._set_rate(bytes_a_second))
+
     def refuse(self) -> None:
         """Refuse new connections (nothing listens). Those that are open stay; `cut` ends them."""
         self._call(self._refuse())
 
     def restore(self) -> None:
-        """Forward again without delay, listen again. What waited during `half_open` is delivered now."""
+        """Forward again without delay and limit, listen again. What waited during `half_open` is delivered now."""
         self._call(self._restore())
 
     def _call(self, action: Coroutine[Any, Any, T]) -> T:
@@ -125,7 +135,7 @@ class FaultProxy:
             self._server = None
 
     async def _restore(self) -> None:
-        self._delay = 0.0
+        self._delay = self._rate = 0.0
         self._flowing.set()
         await self._listen()
 
@@ -134,6 +144,9 @@ class FaultProxy:
 
     async def _set_delay(self, seconds: float) -> None:
         self._delay = seconds
+
+    async def _set_rate(self, bytes_a_second: float) -> None:
+        self._rate = bytes_a_second
 
     async def _close(self) -> None:
         await self._refuse()
@@ -194,17 +207,26 @@ class FaultProxy:
                     with contextlib.suppress(OSError):  # the other side is gone already: nothing to end
                         writer.write_eof()
                     return
-                writer.write(chunk)
-                await writer.drain()
-                if upward:
-                    self.bytes_up += len(chunk)
-                else:
-                    self.bytes_down += len(chunk)
+                while chunk:
+                    # a slow line passes on in pieces, so that the end of its slowness is seen at once
+                    piece = chunk[: max(1, int(self._rate / _PIECES))] if self._rate else chunk
+                    chunk = chunk[len(piece) :]
+                    if self._rate:
+                        await asyncio.sleep(len(piece) / self._rate)
+                        await self._flowing.wait()
+                    writer.write(piece)
+                    await writer.drain()
+                    if upward:
+                        self.bytes_up += len(piece)
+                    else:
+                        self.bytes_down += len(piece)
 
         delivery = asyncio.create_task(deliver())
         try:
             while True:
                 chunk = await reader.read(_CHUNK)
+                if upward and not chunk and self.forgets:
+                    raise ConnectionResetError("the client has left")
                 await waiting.put((clock() + self._delay, chunk))
                 if not chunk or delivery.done():
                     break

@@ -48,11 +48,19 @@ class Postgres:
 
     user = "guantong"
 
-    def __init__(self, settings: Mapping[str, str | int] | None = None) -> None:
-        """Make the cluster; `settings` are lines of postgresql.conf. Call `start` next, `close` at the end."""
+    def __init__(
+        self,
+        settings: Mapping[str, str | int] | None = None,
+        *,
+        parent: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make the cluster; `settings` are lines of postgresql.conf, its folder is made in `parent` (the system's temporary folder), and
+        the server gets `env` in addition. Call `start` next, `close` at the end."""
         self._initdb, self._server = _program("initdb"), _program("postgres")
         self.host, self.port = HOST, free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="guantong-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="guantong-pg-", dir=parent))
+        self._env = {**os.environ, **(env or {})}
         self.data = self.folder / "data"
         self._numbers = itertools.count(1)
         self._child: ChildProcess | None = None
@@ -120,7 +128,7 @@ class Postgres:
         """Start, or start again (with recovery after a kill), and return when it takes queries."""
         if self.running:
             return
-        self._child = ChildProcess([*self._as_user, self._server, "-D", self.data], cwd=self.folder)
+        self._child = ChildProcess([*self._as_user, self._server, "-D", self.data], cwd=self.folder, env=self._env)
         self._child.wait_until(self._answers, timeout, "answering queries")
 
     def stop(self, mode: str = "fast") -> None:

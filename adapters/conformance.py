@@ -33,6 +33,7 @@ from adapters.contract import (
     Identity,
     Item,
     LinkSpec,
+    LinkTrouble,
     Lost,
     PointTrouble,
     Recovered,
@@ -165,7 +166,9 @@ def check_item(item: Item) -> None:
         assert item.cause in set(Cause), f"{item.cause!r} is not a cause of schemas.wire.Cause"
         assert item.start <= item.end
     else:
-        kinds = DeviceEvent | DeviceState | PointTrouble | EventTrouble | DeadbandHeld | Recovered | Identity
+        kinds = (
+            DeviceEvent | DeviceState | PointTrouble | EventTrouble | LinkTrouble | DeadbandHeld | Recovered | Identity
+        )
         assert isinstance(item, kinds), f"{type(item).__name__} is no item"
 
 

@@ -274,6 +274,17 @@ class EventTrouble:
     fix_zh: str = ""
 
 
+@dataclass(slots=True)
+class LinkTrouble:
+    """Something about the link of a device that a person should see while it goes on working (best a `schemas.bilingual.Bilingual`), as
+    that it is asked for more than it bears; None clears it. The loss of the device or of the link clears it too."""
+
+    device: str
+    problem: str | None
+    fix_en: str = ""
+    fix_zh: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Missed:
     """What could not be fetched of an outage: `points` (None = all of the group, empty = its events alone) from `start` to `end` (µs,
@@ -324,7 +335,18 @@ class Identity:
     told: Mapping[str, str]
 
 
-Item = Samples | DeviceEvent | DeviceState | Lost | PointTrouble | EventTrouble | Recovered | DeadbandHeld | Identity
+Item = (
+    Samples
+    | DeviceEvent
+    | DeviceState
+    | Lost
+    | PointTrouble
+    | EventTrouble
+    | LinkTrouble
+    | Recovered
+    | DeadbandHeld
+    | Identity
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +376,8 @@ class Counters:
     values: int = 0
     busy: float = 0.0
     """Seconds for which a wire that bears one request at a time was taken; 0 of a link that is none."""
+    load: float = 0.0
+    """What the schedule asks of such a wire, as a share of its time: more than 1 is more than it bears."""
 
 
 @runtime_checkable
@@ -401,6 +425,26 @@ class Adapter(Protocol):
 
     def counters(self) -> Counters:
         """Running totals."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineLoad:
+    """What the schedule will ask of a line, reckoned before it runs. `text` says it for people (a `schemas.bilingual.Bilingual`), with what would fit."""
+
+    share: float
+    """1: all of its time."""
+    fits: bool
+    text: str
+    fix_en: str = ""
+    fix_zh: str = ""
+
+
+@runtime_checkable
+class Reckons(Protocol):
+    """An adapter that can tell before it is connected how full its line will be."""
+
+    def expected_load(self) -> LineLoad | None:
+        """None where nothing is known of the line's speed."""
 
 
 @runtime_checkable

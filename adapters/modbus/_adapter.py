@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from adapters.contract import BrowseNode, Counters, Item, LinkSpec, Samples, WritesDisabledError
+from adapters.contract import BrowseNode, Counters, Item, LineLoad, LinkSpec, Samples, WritesDisabledError
 from adapters.modbus._device import Device
 from adapters.modbus._errors import bad_model, bad_unit, no_browse, not_connected, unknown_points
 from adapters.modbus._learned import Memory
 from adapters.modbus._line import Line
 from adapters.modbus._link import ClosingError, Link
+from adapters.modbus._load import FULL_FIX_EN, FULL_FIX_ZH, expected
 from adapters.modbus._read import read_once, read_plain
 from adapters.modbus._settings import ModbusDeviceSettings, ModbusLinkSettings
 from schemas.profile import ModbusAddress, ModbusRules
@@ -145,4 +146,12 @@ class ModbusAdapter:
     def counters(self) -> Counters:
         """Running totals; errors by kind: timeout, malformed, short, closed, connect, exception_2 and so on."""
         link, line = self._link, self._line
-        return Counters(link.requests, dict(link.errors), line.overruns, line.values, link.busy)
+        return Counters(link.requests, dict(link.errors), line.overruns, line.values, link.busy, line.load)
+
+    def expected_load(self) -> LineLoad | None:
+        """Of a serial line, by its speed, the lengths of the frames, the silences and the pauses."""
+        load = expected(self._settings, self._devices.values())
+        if load is None:
+            return None
+        fits = load.fits is None
+        return LineLoad(load.share, fits, load.text, "" if fits else FULL_FIX_EN, "" if fits else FULL_FIX_ZH)

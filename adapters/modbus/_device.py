@@ -29,6 +29,8 @@ BITS = frozenset({"coil", "discrete"})
 PROBE_FIRST = 30.0
 """Seconds until a refused address is tried again; doubled each time."""
 PROBE_MOST = 900.0
+_NEWEST = 0.125
+"""Weight of the newest scan in what a scan is reckoned to cost."""
 
 
 @dataclass(slots=True)
@@ -121,6 +123,11 @@ class Scan:
         self.pending.clear()
         begun = 0.0 if self.phase is None else (clock / 1e6 - self.phase) % self.period
         self.due = now - begun if self.blocks else math.inf
+
+    def reckon(self) -> None:
+        """The scan is complete: what it has taken counts for what the next ones will."""
+        self.cost = self.spent if not self.cost else self.cost + (self.spent - self.cost) * _NEWEST
+        self.spent = 0.0
 
     def advance(self, now: float) -> int:
         """The scan is complete: on to the next slot. Returns how many slots have passed without a scan."""

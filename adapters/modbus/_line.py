@@ -7,7 +7,17 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
-from adapters.contract import Clock, DeviceState, Identity, Item, Lost, PointTrouble, Samples, TransientError
+from adapters.contract import (
+    Clock,
+    DeviceState,
+    Identity,
+    Item,
+    LinkTrouble,
+    Lost,
+    PointTrouble,
+    Samples,
+    TransientError,
+)
 from adapters.modbus._device import PROBE_MOST, Answered, Block, Device, Hunt, Refused, Scan
 from adapters.modbus._errors import (
     GATEWAY_FIX_EN,
@@ -19,6 +29,7 @@ from adapters.modbus._errors import (
 from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadSpan, Defect, isolate
 from adapters.modbus._lanes import Lane
 from adapters.modbus._link import ClosingError, Link, NoAnswerError, Request, Response
+from adapters.modbus._load import Told, Watch, measured
 from adapters.modbus._schedule import Schedule
 from adapters.modbus._settings import ModbusLinkSettings
 from adapters.modbus._unit import Unit
@@ -54,6 +65,8 @@ class Line:
             by_number.setdefault(device.unit, []).append(device)
         self._units = [Unit(number, sharing) for number, sharing in by_number.items()]
         self._schedule = Schedule(self._units)
+        self._watch = Watch(self._units)
+        self._shown: Told | None = None
         self._connected_at = 0
         self._sleeping: asyncio.Future[None] | None = None
         self._random = random.Random()
@@ -113,6 +126,9 @@ class Line:
             yield item
         while self._link.is_open:
             now = self._clock.monotonic()
+            if now >= self._watch.due:
+                for item in self._look(now):
+                    yield item
             unit = self._schedule.choose(now)
             lost = self._link.lost
             items: list[Item] = []
@@ -150,6 +166,8 @@ class Line:
     def _begin(self) -> Iterator[Item]:
         """What has to be told at the start of a session, and every scan from its beginning."""
         mono, now = self._clock.monotonic(), self._clock.now()
+        self._watch.begin(mono, self.overruns)
+        self._shown = None
         for unit in self._units:
             for device in unit.devices:
                 for scan in device.scans.values():
@@ -189,11 +207,15 @@ class Line:
             request = work.request if isinstance(work, Refused) else work.request()
             response = await self._link.request(request, device.rules.timeout, Lane.SCAN)
         except NoAnswerError:
+            self._watch.vain += self._link.taken
             items.extend(self._not_answered(unit, by_time_out=True))
         else:
             if response.code in _GATEWAY_SILENT:
+                self._watch.vain += self._link.taken
                 items.extend(self._not_answered(unit, by_time_out=False))
             else:
+                if isinstance(work, Scan):
+                    work.spent += self._link.taken
                 items.extend(self._alive(unit, response.received))
                 waits = self._waits_for(unit, work) if response.code in _PASSING else False
                 if waits:
@@ -275,6 +297,7 @@ class Line:
         scan.waits = 0
         if scan.pending:
             return None
+        scan.reckon()
         self.overruns += scan.advance(self._clock.monotonic())
         scan.complete_to = response.received
         return response.received
@@ -425,6 +448,27 @@ class Line:
             if not unit.down:
                 for device in unit.devices:
                     yield DeviceState(device.id, False, self._known_until(unit), lost.reason, lost.fix_en, lost.fix_zh)
+
+    # ----------------------------------------------------------------------------------------------- how full the line is
+
+    @property
+    def load(self) -> float:
+        """What the scans ask of the line, as a share of its time, by what they have taken; 0 before the first."""
+        return measured(self._units).share
+
+    def _look(self, now: float) -> Iterator[Item]:
+        """Says to each device why values come late, or that they do no more."""
+        told = self._watch.look(now, self.overruns)
+        if told is None:
+            if self._shown is not None:
+                yield from (LinkTrouble(name, None) for name in self._devices)
+        else:  # each time: a device that was away has lost it
+            for unit in self._units:
+                if not unit.down:
+                    yield from (
+                        LinkTrouble(device.id, told.problem, told.fix_en, told.fix_zh) for device in unit.devices
+                    )
+        self._shown = told
 
     # ------------------------------------------------------------------------------------------------------ back-pressure
 

@@ -134,6 +134,10 @@ class ModbusLinkSettings(Strict):
         """Whether frames are RTU, with a checksum and without transaction numbers."""
         return self.serial is not None or self.transport == "rtu-over-tcp"
 
+    def frame_length(self, pdu: int) -> int:
+        """Characters of a frame on a serial line with so many bytes from the function code on (Serial Line V1.02 §2.5.1)."""
+        return pdu + 3
+
     @property
     def place(self) -> str:
         """Where the link goes, as people write it: `192.168.1.20:502`, the path of the serial port, or

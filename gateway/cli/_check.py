@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapters.contract import Adapter, AdapterError, Samples
+from adapters.contract import Adapter, AdapterError, Reckons, Samples
 from gateway.cli._output import fail, say, show, tell_problems, told, with_fix
 from gateway.cli.app import ConfigOption, JsonOption, app, load
 from schemas.bilingual import Bilingual
@@ -98,24 +98,35 @@ async def _check_link(link: PlannedLink) -> list[dict[str, Any]]:
         assert link.broken is not None
         return [_row(f"link {link.id}", "failed", told(link.broken), _fix(link.broken))]
     adapter = link.adapter(link.spec())
+    rows = _load_of(link.id, adapter)
     try:
         async with asyncio.timeout(_CONNECT):
             await adapter.connect()
     except AdapterError as error:
-        return [_row(f"link {link.id}", "failed", told(error), _fix(error))]
+        return [*rows, _row(f"link {link.id}", "failed", told(error), _fix(error))]
     except TimeoutError:
         return [
+            *rows,
             _row(
                 f"link {link.id}",
                 "failed",
                 say(f"{_CONNECT:.0f} 秒内未能连接", f"no connection within {_CONNECT:.0f} s"),
                 say("请检查地址、网线和电源。", "Check address, cable and power."),
-            )
+            ),
         ]
     try:
-        return [await _check_device(adapter, device) for device in link.devices]
+        return [*rows, *[await _check_device(adapter, device) for device in link.devices]]
     finally:
         await adapter.disconnect()
+
+
+def _load_of(link: str, adapter: Adapter) -> list[dict[str, Any]]:
+    """How full the line will be, where the adapter can reckon it."""
+    load = adapter.expected_load() if isinstance(adapter, Reckons) else None
+    if load is None:
+        return []
+    reckoned = say(f"按波特率与帧长估算：{told(load.text)}", f"by speed and lengths of frames: {told(load.text)}")
+    return [_row(f"link {link}", "ok" if load.fits else "degraded", reckoned, say(load.fix_zh, load.fix_en))]
 
 
 async def _check_device(adapter: Adapter, device: PlannedDevice) -> dict[str, Any]:

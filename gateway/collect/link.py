@@ -22,6 +22,7 @@ from adapters.contract import (
     EventTrouble,
     Identity,
     Item,
+    LinkTrouble,
     Lost,
     Missed,
     PointTrouble,
@@ -50,6 +51,8 @@ DISCONNECT_WITHIN = 3.0
 """Seconds: the contract allows two; a plug-in that takes longer is left behind."""
 EVENT = "event "
 """Before the name of an event among what is in trouble of a device; no signal's name has a space in it."""
+LINK = "the link"
+"""Among the same: what is of the link."""
 _NO_FIX = ("", "")
 _FIX_EN, _FIX_ZH = "Report this to the adapter's author, with the log.", "请将日志反馈给适配器作者。"
 
@@ -406,6 +409,9 @@ class LinkHost:
                 name = EVENT + item.clause
                 device.fixes[name] = (item.fix_en, item.fix_zh)
                 self._trouble(device, name, item.problem)
+            case LinkTrouble():
+                device.fixes[LINK] = (item.fix_en, item.fix_zh)
+                self._trouble(device, LINK, item.problem)
             case Identity():
                 self._on_identity(device.plan.id, item.told, self._clock.now())
             case DeadbandHeld():
@@ -532,7 +538,9 @@ class LinkHost:
 
 
 def _named_zh(what: str) -> str:
-    """A signal's name, or an event's."""
+    """A signal's name, an event's, or the link."""
+    if what == LINK:
+        return "链路"
     return f"事件 {what.removeprefix(EVENT)}" if what.startswith(EVENT) else what
 
 

@@ -72,6 +72,11 @@ class CollectMetrics(Collector):
             "Seconds for which the wire was taken; its rate is the utilisation",
             labels=["link"],
         )
+        load = GaugeMetricFamily(
+            "guantong_link_load",
+            "What the schedule asks of a wire that bears one request at a time, as a share of its time; more than 1 does not fit",
+            labels=["link"],
+        )
         values = CounterMetricFamily("guantong_link_values", "Values received", labels=["link"])
         errors = CounterMetricFamily("guantong_link_errors", "Errors by kind", labels=["link", "kind"])
         for host in self._role.hosts:
@@ -80,10 +85,12 @@ class CollectMetrics(Collector):
             requests.add_metric([link], counters.requests)
             overruns.add_metric([link], counters.overruns)
             busy.add_metric([link], counters.busy)
+            if counters.busy:
+                load.add_metric([link], counters.load)
             values.add_metric([link], counters.values)
             for kind, count in counters.errors.items():
                 errors.add_metric([link, kind], count)
-        yield from (reconnects, requests, overruns, busy, values, errors)
+        yield from (reconnects, requests, overruns, busy, load, values, errors)
 
     def _outbox(self) -> Iterator[Metric]:
         role, outbox = self._role, self._role.outbox

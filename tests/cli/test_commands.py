@@ -185,6 +185,32 @@ links:
 """
 
 
+SERIAL = """
+gateway: {{id: t}}
+data_dir: {folder}
+links:
+  - id: hall
+    adapter: modbus
+    settings: {{serial: /dev/serial/by-id/nothing-there, baud: {baud}}}
+    devices: [{{id: meter-01, profile: eastron-sdm630, settings: {{unit: 1}}}}]
+"""
+
+
+@pytest.mark.parametrize(("baud", "state"), [(9600, "ok"), (1200, "degraded")])
+def test_check_reckons_how_full_a_serial_line_will_be(tmp_path: Path, baud: int, state: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(SERIAL.format(folder=tmp_path, baud=baud), encoding="utf-8")
+    answer = runner.invoke(app, ["check", "--config", str(file), "--json"])
+    assert answer.exit_code == 1
+    reckoned, opened = [row for row in json.loads(answer.stdout) if row["what"] == "link hall"]
+    assert reckoned["state"] == state
+    assert "% busy" in reckoned["detail"]
+    assert ("would fit" in reckoned["detail"]) == bool(reckoned["fix"]) == (state == "degraded")
+    assert opened["state"] == "failed"
+    answer = runner.invoke(app, ["check", "--config", str(file), "--json"], env={"GUANTONG_LANGUAGE": "zh"})
+    assert "总线占用" in answer.stdout
+
+
 async def test_check_reaches_devices_and_read_shows_what_they_answer(tmp_path: Path) -> None:
     import asyncio
 

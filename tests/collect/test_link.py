@@ -18,6 +18,7 @@ from adapters.contract import (
     DeviceState,
     EventTrouble,
     LinkSpec,
+    LinkTrouble,
     Lost,
     Missed,
     PointTrouble,
@@ -560,6 +561,22 @@ async def test_trouble_of_an_event_is_in_the_state_with_its_fix_and_goes_away() 
         assert (status.fix_en, status.fix_zh) == ("Look.", "请查看。")
         assert status.troubles == {"event cycle": problem}
         await rig.give(EventTrouble("d", "cycle", None))
+        await rig.time.advance(1)
+        assert (rig.told[-1].state, rig.told[-1].fix_en) == ("ok", "")
+
+
+async def test_trouble_of_the_link_is_in_the_state_of_its_devices_with_its_fix_and_goes_away() -> None:
+    rig = Rig()
+    async with rig.running():
+        await rig.poll(5)
+        problem = Bilingual("the line is 140 % busy", "总线占用 140 %")
+        await rig.give(LinkTrouble("d", problem, "Lengthen the periods.", "请加长周期。"))
+        await rig.time.advance(1)
+        status = rig.told[-1]
+        assert (status.state, status.reason) == ("degraded", "the link: the line is 140 % busy")
+        assert chinese(status.reason) == "链路：总线占用 140 %"
+        assert (status.fix_en, status.fix_zh) == ("Lengthen the periods.", "请加长周期。")
+        await rig.give(LinkTrouble("d", None), LinkTrouble("d", None))
         await rig.time.advance(1)
         assert (rig.told[-1].state, rig.told[-1].fix_en) == ("ok", "")
 

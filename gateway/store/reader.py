@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from gateway.config.models import StoreSettings
 from gateway.ledger.steps import StoreFailedError
 from gateway.store import records as r
 from gateway.store import tables as t
+from gateway.store._courses import courses
 from gateway.store._engine import Place, make_engine, place_of
 from gateway.store._errors import DataError, translated
 from gateway.store._history import (
@@ -28,6 +29,7 @@ from gateway.store._migrate import check_version, version
 from gateway.store._rollups import QUARTER, clean_to, raw_buckets, regroup, stored
 from gateway.store._values import from_json
 from gateway.store.buckets import Width, edges, span
+from gateway.store.completeness import Share
 from schemas.bilingual import Bilingual
 from schemas.wire import Done
 
@@ -201,6 +203,21 @@ class Reader:
             if cut < last:
                 bounds = edges(cut, last, width, zone)
                 yield from raw_buckets(connection, signal, bounds, cut, last, large=not self._place.single)
+
+    def completeness(self, signal_ids: Sequence[int], bounds: Sequence[int]) -> dict[int, list[Share]]:
+        """How complete each of the signals is in each period between two of the `bounds` (ascending); what that means:
+        `gateway.store.completeness`. Signals that there are not are left out."""
+        pieces = list(pairwise(bounds))
+        if not pieces:
+            return {}
+        with self._transaction() as connection:
+            found = courses(connection, sorted(set(signal_ids)), bounds[0], bounds[-1])
+        return {signal: [course.share(*piece) for piece in pieces] for signal, course in found.items()}
+
+    def site_timezone(self) -> str:
+        """The time zone of the site's days."""
+        with self._transaction() as connection:
+            return str(connection.execute(sa.select(t.store.c.timezone)).scalar_one())
 
     # ------------------------------------------------------------------------------------- events, gaps, connections
 

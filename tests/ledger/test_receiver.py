@@ -1,0 +1,124 @@
+"""Ingest's side of the ledger, rule by rule: each of these fails when its rule is taken out."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.ledger.receiver import GIVE_UP_AFTER, Receiver
+from gateway.ledger.sender import REPLAY_INTERVAL
+from schemas.wire import VERSION, ZERO_HASH, Batch, Envelope, Gap, Held, Kind, Mark, Tombstone
+
+_encode = msgspec.msgpack.encode
+
+
+def messages(count: int) -> list[Envelope]:
+    """A chain of so many."""
+    out: list[Envelope] = []
+    for seq in range(1, count + 1):
+        prev = out[-1].hash() if out else ZERO_HASH
+        body = _encode(Batch(seq, [seq], [0], [1.0]))
+        out.append(Envelope(1, Kind.READINGS, "s", seq, seq, 1, prev, 0, body))
+    return out
+
+
+class Ingest:
+    """A receiver that knows a stream, with a clock that the test moves."""
+
+    def __init__(self, *, low: int = 1, high: int = 0, mark: int = 0, end: bytes = ZERO_HASH) -> None:
+        self.receiver = Receiver("gw")
+        self.receiver.learn([Held("s", low, high, 0)], [Mark("s", mark, end)], 0.0)
+        self.now = 10.0
+
+    def offer(self, *envelopes: Envelope | bytes) -> None:
+        for envelope in envelopes:
+            assert self.receiver.offer(envelope if isinstance(envelope, bytes) else _encode(envelope), 0, self.now)
+
+    def written(self) -> list[tuple[int, int]]:
+        return [(step.first, step.last) for step in self.receiver.take(1000, 0)]
+
+    def wanted(self) -> list[tuple[str, int]]:
+        self.receiver.nudge(self.now)
+        return self.receiver.wanted()
+
+
+def test_a_stream_that_was_not_learned_is_refused() -> None:
+    receiver = Receiver("gw")
+    assert not receiver.offer(_encode(messages(1)[0]), 0, 0.0)
+    assert receiver.take(1000, 0) == []
+    assert receiver.numbers.unknown == 1
+
+
+def test_what_is_ahead_of_a_hole_waits_for_it() -> None:
+    ingest, (one, two, three) = Ingest(), messages(3)
+    ingest.offer(one, three)
+    assert ingest.written() == [(1, 1)]
+    assert ingest.wanted() == [("s", 2)]
+    ingest.now += REPLAY_INTERVAL / 2
+    assert ingest.wanted() == [], "once a second"
+    ingest.now += REPLAY_INTERVAL
+    assert ingest.wanted() == [("s", 2)], "until it comes"
+    ingest.offer(two)
+    assert ingest.written() == [(2, 2), (3, 3)]
+
+
+def test_what_was_overtaken_is_not_written_again() -> None:
+    """A message waits ahead, and the same numbers come in a tombstone before it is its turn; or the other way round."""
+    sent = messages(4)
+    gap = Gap(None, [2, 3], 2, 3, "dropped", 2)
+    stone = Envelope(1, Kind.TOMBSTONE, "s", 2, 3, 1, sent[1].prev, 0, _encode(Tombstone(sent[2].hash(), [gap])))
+    for order in ([sent[2], stone, sent[0], sent[3]], [stone, sent[2], sent[1], sent[0], sent[3]]):
+        ingest = Ingest()
+        ingest.offer(*order)
+        written = ingest.written()
+        numbers = [number for first, last in written for number in range(first, last + 1)]
+        assert numbers == [1, 2, 3, 4], f"each once: {written}"
+        assert ingest.receiver.numbers.forks == 0
+
+
+def test_what_is_stored_is_skipped() -> None:
+    sent = messages(3)
+    ingest = Ingest(mark=2, end=sent[1].hash())
+    ingest.offer(*sent, *sent)
+    assert ingest.written() == [(3, 3)]
+    assert ingest.receiver.numbers.duplicates == 5
+
+
+def test_what_was_garbled_once_is_asked_for() -> None:
+    ingest, sent = Ingest(high=2), messages(2)
+    ingest.offer(b"\xc1 garbage")
+    assert ingest.written() == []
+    assert ingest.wanted() == [("s", 1)]
+    ingest.offer(*sent)
+    assert ingest.written() == [(1, 1), (2, 2)]
+
+
+def test_what_is_garbled_each_time_is_given_up() -> None:
+    ingest, sent = Ingest(high=2), messages(2)
+    for _ in range(GIVE_UP_AFTER + 1):
+        assert ingest.written() == []
+        ingest.offer(b"\xc1 garbage", sent[1])
+        ingest.wanted()
+        ingest.now += REPLAY_INTERVAL
+    steps = ingest.receiver.take(1000, 0)
+    assert [(step.first, step.gap and step.gap.value) for step in steps] == [(1, "undecodable"), (2, None)]
+
+
+def test_a_newer_envelope_that_looks_otherwise_is_no_garbage() -> None:
+    """It is never given up, however often it comes."""
+    ingest = Ingest(high=1)
+    for _ in range(3 * GIVE_UP_AFTER):
+        ingest.offer(_encode([VERSION + 1, {"everything": "is different"}]))
+        ingest.wanted()
+        ingest.now += REPLAY_INTERVAL
+    assert ingest.receiver.too_new == VERSION + 1
+
+
+def test_a_newer_version_is_neither_written_nor_given_up() -> None:
+    ingest, (one, *_) = Ingest(high=1), messages(1)
+    newer = msgspec.structs.replace(one, version=VERSION + 1)
+    for _ in range(3 * GIVE_UP_AFTER):
+        ingest.offer(newer)
+        assert ingest.written() == []
+        ingest.wanted()
+        ingest.now += REPLAY_INTERVAL
+    assert ingest.receiver.too_new == VERSION + 1

@@ -1,14 +1,12 @@
-"""What breaks in a workshop, against the truth of the servers: restarts, other namespaces, wrong clocks, small servers, a gateway that was
+"""What breaks in a workshop, against the truth of the servers: restarts, other namespaces, small servers, a gateway that was
 down. After each, what is stored and what the servers had agree, within recorded gaps."""
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import os
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from asyncua import ua
@@ -17,7 +15,7 @@ from schemas.wire import Cause, Flag
 from tests.adapters.opcua_collector import node
 from tests.adapters.opcua_host import Host, Served, device, while_running
 from tests.adapters.opcua_server import MACHINE, OTHER, SIZE, SmallServer
-from tests.adapters.test_opcua_resumption import Writer, micros, told, via
+from tests.adapters.test_opcua_resumption import Writer, told, via
 from tests.collect.plans import INDEX
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.foreign import NodeOpcUaServer
@@ -127,90 +125,6 @@ async def test_stalls_cuts_and_pulled_cables(server: SmallServer) -> None:
                     await host.until(host.is_up)
             await complete(host, writer)
         host.compare(writer.served)
-
-
-# ------------------------------------------------------------------------------------------------------------- the clock
-
-
-class WrongClock(Writer):
-    """Source times of a device whose clock is off."""
-
-    def __init__(self, server: SmallServer, offset: int, *, frozen: bool = False) -> None:
-        super().__init__(server)
-        self.offset, self.frozen = offset, frozen
-        self.stands = dt.datetime.now(dt.UTC) + dt.timedelta(microseconds=offset)
-
-    def write(self) -> None:
-        self.server.value += SIZE
-        now = self.stands if self.frozen else dt.datetime.now(dt.UTC) + dt.timedelta(microseconds=self.offset)
-        for i in range(SIZE):
-            self.served[i].append((micros(now), self.server.value + i))
-            self.server.write(f"v{i}", self.server.value + i, SourceTimestamp=now)
-
-
-@pytest.mark.parametrize("minutes", [10, 8 * 60, -8 * 60], ids=["10 min", "8 h", "-8 h"])
-async def test_a_clock_that_is_off(server: SmallServer, minutes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole server lives in another time. Live values get the gateway's, the device's is kept beside; and completeness is told in the
-    gateway's time."""
-    offset = minutes * MINUTE
-    skewed(monkeypatch, offset)
-    with FaultProxy(server.port) as proxy:
-        writer = WrongClock(server, offset)
-        async with Host(via(proxy), device(ALL)) as host:
-            await host.until(lambda: host.complete_to() > 0)
-            begin = host.clock.now()
-            for _ in range(5):
-                await asyncio.to_thread(writer.write)
-                await host.until(lambda: host.last_value() == server.value)
-            await asyncio.to_thread(proxy.cut)
-            await asyncio.to_thread(writer.write)
-            await host.until(lambda: host.outages() == 1 and host.is_up())
-            await host.until(lambda: host.last_value() == server.value)
-            now = host.clock.now()
-            await host.until(lambda: host.complete_to() >= now)
-            assert host.complete_to() < host.clock.now()
-        live = [row for row in host.full_rows(0) if row["value"] in {value for _, value in writer.served[0][1:]}]
-        assert [row["value"] for row in live] == [value for _, value in writer.served[0][1:]]
-        for row, (source, _) in zip(live, writer.served[0][1:], strict=True):
-            assert row["flags"] & Flag.GATEWAY_TIME
-            assert begin <= row["ts"] <= host.clock.now()
-            assert row["source"] == source
-
-
-async def test_a_clock_that_stands_still(server: SmallServer) -> None:
-    """Every value is stored, numbered where the times are one and the same."""
-    writer = WrongClock(server, 0, frozen=True)
-    async with Host(server.endpoint, device(ALL)) as host:
-        await host.until(lambda: host.complete_to() > 0)
-        for _ in range(6):
-            await asyncio.to_thread(writer.write)
-            await host.until(lambda: host.last_value() == server.value)
-        rows = host.full_rows(0)
-        values = [row["value"] for row in rows]
-        assert values[-6:] == [value for _, value in writer.served[0][1:]]
-        keys = [(row["ts"], row["n"]) for row in rows]
-        assert len(set(keys)) == len(keys)
-
-
-def skewed(monkeypatch: pytest.MonkeyPatch, offset: int) -> None:
-    """The server's own CurrentTime and PublishTime are off."""
-    from adapters.opcua import _decode
-    from adapters.opcua._session import Session
-
-    status, response = Session.server_status, _decode.Decoder.publish_response
-
-    async def server_status(self: Any) -> Any:
-        time, state, seconds = await status(self)
-        return (None if time is None else time + offset), state, seconds
-
-    def publish_response(self: Any, data: bytes) -> Any:
-        found = response(self, data)
-        if found.message.publish_time is not None:
-            found.message.publish_time += offset
-        return found
-
-    monkeypatch.setattr(Session, "server_status", server_status)
-    monkeypatch.setattr(_decode.Decoder, "publish_response", publish_response)
 
 
 # ------------------------------------------------------------------------------------------------------- small servers

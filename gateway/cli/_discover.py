@@ -335,11 +335,12 @@ def _what_next(report: Report, place: TcpPlace | str) -> None:
 def _save(report: Report, output: Path, place: TcpPlace | str) -> None:
     from gateway.explore.table import MOST_POINTS, rows_of_report
 
-    host, port, rtu = connection(place)
-    rows, ended = rows_of_report(report, device_id(output), host, port, rtu=rtu, language=say("zh", "en"))
+    rows, ended = rows_of_report(
+        report, device_id(output), lambda setting: connection(place, setting), language=say("zh", "en")
+    )
     if not rows[0]:
         fail(say(f"没有找到站点，未写入 {output}", f"no unit was found: {output} was not written"))
-    save_table(rows, output, place)
+    save_table(rows, output)
     for unit in ended:
         typer.echo(
             say(

@@ -137,9 +137,8 @@ def explain_modbus(
         if output.suffix.lower() in (".yaml", ".yml"):
             _write_profile(output, proposals, max(span.size for span in seen.spans))
         else:
-            host, port, framed = connection(place)
-            device = device_values(device_id(output), host, port, unit, rtu=framed)
-            save_table(rows_of(device, proposals, say("zh", "en")), output, place)
+            device = device_values(device_id(output), connection(place, setting), unit)
+            save_table(rows_of(device, proposals, say("zh", "en")), output)
 
 
 def _spans(text: str) -> list[Span]:

@@ -16,6 +16,7 @@ from gateway.cli._output import chinese, fail, say
 if TYPE_CHECKING:
     from adapters.contract import AdapterError
     from adapters.modbus.probe import SerialPlace, TcpPlace
+    from gateway.points._rules import Values
     from gateway.points.exporting import Rows
 
 HostArgument = Annotated[str | None, typer.Argument(metavar="HOST[:PORT]", help="Address; port 502 by default.")]
@@ -165,15 +166,20 @@ def device_id(output: Path) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", output.stem.lower()).strip("-_")[:60] or "device"
 
 
-def connection(place: TcpPlace | str) -> tuple[str, int, bool]:
-    """Host, port and whether RTU frames go through it, as a point table has them.
+def connection(place: TcpPlace | str, setting: str | None) -> Values:
+    """The columns of a connection as a point table has them; `setting` is that of a serial line, such as 9600-8N1."""
+    if not isinstance(place, str):
+        return {
+            "host": place.host,
+            "port": place.port,
+            "transport": "rtu-over-tcp" if place.rtu else "tcp",
+        }
+    found = re.fullmatch(r"(\d+)[- ]8([NEO])([12])", (setting or "").upper())
+    line: Values = {"baud": int(found[1]), "parity": found[2], "stop": int(found[3])} if found is not None else {}
+    return {"serial": place, **line}
 
-    A point table names a host: of a serial port it is a serial server that remains to be named.
-    """
-    return ("serial-server", 502, True) if isinstance(place, str) else (place.host, place.port, place.rtu)
 
-
-def save_table(rows: Rows, output: Path, place: TcpPlace | str) -> None:
+def save_table(rows: Rows, output: Path) -> None:
     """Writes a point table and says what comes next. Ends the command where that fails."""
     from gateway.points.exporting import write
 
@@ -190,11 +196,3 @@ def save_table(rows: Rows, output: Path, place: TcpPlace | str) -> None:
         ),
         err=True,
     )
-    if isinstance(place, str):
-        typer.echo(
-            say(
-                f"请把连接地址 serial-server 改成串口服务器的地址，或在导入后把配置中的 host 换成 serial: {place}",
-                f"Replace the host serial-server by the address of your serial server, or after the import write serial: {place} in place of host",
-            ),
-            err=True,
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.explore.discover import Report, UnitFound
@@ -17,11 +17,9 @@ _PREFIXES = {"holding": "r", "input": "i", "coil": "c", "discrete": "d"}
 _ROLES = {"counter": "counter", "state": "state", "text": "text"}
 
 
-def device_values(device: str, host: str, port: int, unit: int, *, rtu: bool = False) -> Values:
-    """The row of a device: `host` and `port` of its connection, its unit number, and whether serial frames go through it (`rtu`)."""
-    return {
-        "device": device, "protocol": "modbus", "host": host, "port": port, "transport": "rtu-over-tcp" if rtu else "tcp", "unit_id": unit,
-    }  # fmt: skip
+def device_values(device: str, connection: Values, unit: int) -> Values:
+    """The row of a device: the columns of its connection, and its unit number."""
+    return {"device": device, "protocol": "modbus", **connection, "unit_id": unit}
 
 
 def rows_of(device: Values, proposals: Sequence[Proposal], language: str) -> Rows:
@@ -72,11 +70,12 @@ def shown(value: Any) -> str:
 
 
 def rows_of_report(
-    report: Report, name: str, host: str, port: int, *, rtu: bool, language: str
+    report: Report, name: str, connection: Callable[[str], Values], *, language: str
 ) -> tuple[Rows, list[int]]:
     """The rows of what a search found: a device for each unit and a bare register or bit for each address that can be read.
 
-    Devices are called `name`, where there are several `name-UNIT`. The second part of the answer are the units whose table ends after
+    `connection` gives the columns of the connection with a setting of the line, such as 9600-8N1. Devices are called `name`, where there are
+    several `name-UNIT`. The second part of the answer are the units whose table ends after
     `MOST_POINTS` points.
     """
     devices: list[Values] = []
@@ -85,7 +84,7 @@ def rows_of_report(
     for one in report.units:
         device = name if len(report.units) == 1 else f"{name}-{one.unit}"
         told = " ".join(one.identity.values())
-        row = device_values(device, host, port, one.unit, rtu=rtu)
+        row = device_values(device, connection(one.setting), one.unit)
         devices.append(row | ({"name_zh": told, "name_en": told} if told else {}))
         bare = [_bare(device, table, address, language) for table, address in _addresses(one)]
         points += bare[:MOST_POINTS]

@@ -425,6 +425,36 @@ def _factor(column: Column, text: str) -> str:
         ) from None
 
 
+def _selector(column: Column, text: str) -> str:
+    from schemas.modbus import Select
+
+    try:
+        return str(Select.model_validate(narrow(text).replace(" ", "")))
+    except ValueError:
+        raise CellError(
+            shown(text),
+            "请写成 0x200=3（选择寄存器的报文地址=数值）",
+            "write such as 0x200=3 (wire address of the selector=number)",
+        ) from None
+
+
+def _ratios(column: Column, text: str) -> dict[str, float]:
+    result: dict[str, float] = {}
+    for part in re.split(r"[;；,，\n]", text):
+        if not part.strip():
+            continue
+        name, equals, number = (piece.strip() for piece in narrow(part).partition("="))
+        try:
+            if not name or not equals or name in result:
+                raise ValueError("form")
+            result[name] = float(number)
+        except ValueError:
+            raise CellError(
+                shown(part), "请写成 ct=40; pt=1，名称不重复", "write such as ct=40; pt=1, each name once"
+            ) from None
+    return result
+
+
 _RESETS: Final[Choices] = {
     "job": ("工单", "换单", "作业"), "shift": ("班次", "换班"), "power": ("断电", "上电"), "operator": ("人工", "操作员"),
 }  # fmt: skip
@@ -447,5 +477,5 @@ _NUMERIC: Final[dict[CellKind, Callable[[Column, Any, Cell], Any]]] = {
 _TEXTUAL: Final[dict[CellKind, Callable[[Column, str], Any]]] = {
     "id": _id, "signal": _signal, "text": _text, "code": _code, "node": _node, "path": _text, "choice": _choice,
     "bool": _bool, "enum": _enum, "pairs": _pairs, "sentinels": _sentinels, "bits": _bits, "resets": _resets,
-    "fields": _fields, "words": _words, "factor": _factor,
+    "fields": _fields, "words": _words, "factor": _factor, "selector": _selector, "ratios": _ratios,
 }  # fmt: skip

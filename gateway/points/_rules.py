@@ -30,8 +30,15 @@ def check_device(values: Values, filled: set[str]) -> Iterator[Finding]:
         else:
             yield "protocol", "", "请填写协议：opcua 或 modbus", "write the protocol: opcua or modbus"
     protocol = values.get("protocol")
-    if "host" not in filled:
-        yield "host", "", "请填写连接地址", "write the host"
+    if "serial" in filled and protocol != "opcua":
+        yield from _serial(values, filled)
+    elif "host" not in filled:
+        yield (
+            "host",
+            "",
+            "请填写连接地址；串口设备请填写“串口”",
+            "write the host, or the serial port of a device on one",
+        )
     elif protocol == "opcua" and host and not host.lower().startswith("opc.tcp://"):
         plain = host.rpartition("//")[2].rstrip("/")
         better = f"opc.tcp://{plain if ':' in plain else plain + ':4840'}"
@@ -50,6 +57,9 @@ def check_device(values: Values, filled: set[str]) -> Iterator[Finding]:
             "站号为 0 至 255（串行总线 1 至 247）",
             "a unit id is 0 to 255 (1 to 247 on a serial line)",
         )
+    for key in ("baud", "parity", "stop"):
+        if key in filled and "serial" not in filled and protocol == "modbus":
+            yield key, "", "只用于填写了“串口”的设备；请清空", "is for devices on a serial port only: clear this cell"
     number = values.get("port")
     if number is not None and not 1 <= number <= 65535:
         yield "port", str(number), "端口为 1 至 65535", "a port is 1 to 65535"
@@ -57,6 +67,19 @@ def check_device(values: Values, filled: set[str]) -> Iterator[Finding]:
         if other in filled and key not in filled:
             yield key, "", f"与 {other} 须同时填写，或两者都留空", f"goes with {other}: write both or neither"
     yield from _foreign(protocol, filled)
+
+
+def _serial(values: Values, filled: set[str]) -> Iterator[Finding]:
+    """A device on a serial port of the gateway."""
+    port = values.get("serial")
+    if port is not None and not str(port).startswith("/dev/"):
+        yield (
+            "serial", repr(port), "串口请写设备文件，最好是 /dev/serial/by-id/ 下的名称",
+            "write the port's device file, best its name under /dev/serial/by-id/",
+        )  # fmt: skip
+    for key in ("host", "port", "transport"):
+        if key in filled:
+            yield key, "", "填写了串口，此处请留空", "leave it empty: the device is on a serial port"
 
 
 def _foreign(protocol: Any, filled: set[str]) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from schemas.model import Kind, Text, ValueType
 
 CellKind = Literal[
     "id", "signal", "text", "code", "node", "path", "int", "register", "number", "duration", "choice", "bool",
-    "enum", "pairs", "deadband", "sentinels", "bits", "resets", "fields", "words", "factor",
+    "enum", "pairs", "deadband", "sentinels", "bits", "resets", "fields", "words", "factor", "selector", "ratios",
 ]  # fmt: skip
 Choices = dict[str, tuple[str, ...]]
 """What is stored -> what else is understood."""
@@ -65,7 +65,7 @@ _TRANSPORTS: Final[Choices] = {
     "tcp": ("modbus tcp", "以太网"),
     "rtu-over-tcp": ("rtu over tcp", "rtu", "串口服务器", "透传"),
 }
-_TABLES: Final[Choices] = {
+TABLES: Final[Choices] = {
     "holding": ("保持寄存器", "holding register", "holding registers", "4x", "03", "3", "fc3"),
     "input": ("输入寄存器", "input register", "input registers", "3x", "04", "4", "fc4"),
     "coil": ("线圈", "coils", "0x", "01", "1", "fc1"),
@@ -96,6 +96,11 @@ _ORDERS: Final[Choices] = {
     "BADC": ("2143", "字节交换", "byte swap"),
     "DCBA": ("4321", "小端", "little endian", "little-endian"),
 }
+_PARITIES: Final[Choices] = {
+    "N": ("无", "无校验", "none", "no"), "E": ("偶", "偶校验", "even"), "O": ("奇", "奇校验", "odd"),
+}  # fmt: skip
+REFERENCE: Final = "reference"
+"""The column of numbers whose first digit names the table."""
 _BYTES: Final[Choices] = {"low": ("低", "低字节", "lsb", "lo"), "high": ("高", "高字节", "msb", "hi")}
 _PADDINGS: Final[Choices] = {
     "end": ("末尾", "尾部"), "nul": ("到nul为止", "c字符串", "c string"), "both": ("两端", "首尾"), "ff": ("0xff",),
@@ -148,6 +153,11 @@ DEVICES: Final = Sheet(
                note=_t("OPC UA：opc.tcp://IP:4840；Modbus：IP 或主机名", "OPC UA: opc.tcp://IP:4840; Modbus: IP or name"), width=30),
         Column("port", "端口", "port", "int", ("端口号", "tcp端口"), protocol="modbus"),
         Column("transport", "传输方式", "transport", "choice", ("传输", "模式"), _TRANSPORTS, protocol="modbus"),
+        Column("serial", "串口", "serial port", "code", ("串口号", "串行口", "serial", "com"), protocol="modbus",
+               note=_t("代替连接地址，如 /dev/serial/by-id/…（Modbus RTU）", "instead of a host, such as /dev/serial/by-id/… (Modbus RTU)"), width=26),
+        Column("baud", "波特率", "baud rate", "int", ("baud", "速率"), protocol="modbus", note=_t("串口用；不填为 9600", "of a serial port; 9600 if empty")),
+        Column("parity", "校验位", "parity", "choice", ("校验", "奇偶校验"), _PARITIES, protocol="modbus", note=_t("串口用；N 无、E 偶、O 奇；不填为 N", "of a serial port: N none, E even, O odd; N if empty")),
+        Column("stop", "停止位", "stop bits", "int", ("stop",), protocol="modbus", note=_t("串口用；不填为 1", "of a serial port; 1 if empty")),
         Column("unit_id", "站号", "unit id", "int", ("从站地址", "从站号", "从站", "单元号", "unitid", "slave", "slave id", "station", "站地址"), protocol="modbus"),
         Column("security", "安全策略", "security policy", "choice", ("安全", "security"), _SECURITY, protocol="opcua", width=18),
         Column("mode", "安全模式", "security mode", "choice", ("消息安全模式",), _MODES, protocol="opcua"),
@@ -160,6 +170,8 @@ DEVICES: Final = Sheet(
         Column("root", "根节点", "root", "text", ("根路径", "起始节点"), protocol="opcua"),
         Column("namespaces", "命名空间", "namespaces", "pairs", ("名称空间",), protocol="opcua",
                note=_t("浏览路径中的前缀，如 di=http://opcfoundation.org/UA/DI/", "prefixes of browse paths, such as di=http://opcfoundation.org/UA/DI/"), width=24),
+        Column("ratio_values", "变比数值", "ratio values", "ratios", ("变比值", "互感器变比"), protocol="modbus",
+               note=_t("点位或模板中变比名称的数值，如 ct=40; pt=1", "the numbers of the ratios that points or profile name, such as ct=40; pt=1"), width=14),
         Column("profile", "设备模板", "profile", "code", ("模板", "设备描述", "设备描述文件", "型号模板"), width=20),
         Column("asset", "资产编号", "asset", "id", ("资产", "所属资产", "assetid"), width=14),
     ),
@@ -178,11 +190,13 @@ POINTS: Final = Sheet(
         Column("path", "浏览路径", "browse path", "path", ("路径", "path"), protocol="opcua", width=24),
         Column("sampling", "采样间隔", "sampling", "duration", ("采样周期", "sampling interval"), protocol="opcua"),
         Column("queue", "队列长度", "queue", "int", ("队列", "queue size"), protocol="opcua"),
-        Column("table", "寄存器区", "table", "choice", ("寄存器类型", "区", "功能码", "function", "function code", "register type", "寄存器区域"), _TABLES, protocol="modbus", width=14),
+        Column("table", "寄存器区", "table", "choice", ("寄存器类型", "区", "功能码", "function", "function code", "register type", "寄存器区域"), TABLES, protocol="modbus", width=14),
         Column("address", "地址（从0起）", "address (from 0)", "register", ("地址", "address", "寄存器地址", "register address", "register", "寄存器", "偏移地址", "地址从0开始", "协议地址", "wire address"),
                protocol="modbus", note=_t("报文中的地址，可写 0x1000 或 1000H", "as on the wire; 0x1000 and 1000H are understood")),
         Column("number", "编号（从1起）", "number (from 1)", "register", ("number", "寄存器编号", "编号", "地址从1起", "register number"),
                protocol="modbus", note=_t("手册上从 1 起的编号，不带 4x 前缀；与地址二选一", "as printed in manuals, from 1, without the 4x digit; or an address instead")),
+        Column(REFERENCE, "4x编号", "4x number", "code", ("modicon", "modicon地址", "modicon address", "4xxxxx", "4x地址", "4x address"), protocol="modbus",
+               note=_t("首位表示寄存器区的编号，如 40001、400001、30011；代替寄存器区和地址", "a number whose first digit is the table, such as 40001, 400001, 30011; instead of table and address")),
         Column("data_type", "寄存器数据类型", "data type", "choice", ("数据类型", "类型", "格式"), _MODBUS_TYPES, protocol="modbus", width=16),
         Column("order", "字节序", "byte order", "choice", ("字节顺序", "字序", "endian", "order", "word order"), _ORDERS, protocol="modbus"),
         Column("length", "寄存器个数", "length", "int", ("长度", "registers", "寄存器数"), protocol="modbus"),
@@ -203,6 +217,8 @@ POINTS: Final = Sheet(
                note=_t("设备规则 ratios 中的名称，如 ct,pt", "names of the ratios in the device's rules, such as ct,pt")),
         Column("scale_by", "系数来源", "scaled by", "factor", ("倍率寄存器", "scale by"), protocol="modbus",
                note=_t("信号名，或如 holding 6 uint16 *0.1、input 49 int16 exponent", "a signal, or such as holding 6 uint16 *0.1, input 49 int16 exponent"), width=22),
+        Column("select", "选择寄存器", "selector", "selector", ("选择", "select"), protocol="modbus",
+               note=_t("读取前写入，如 0x200=3；须 writes: enabled", "written before the read, such as 0x200=3; needs writes: enabled")),
         Column("faults", "故障说明", "fault texts", "enum", ("故障值说明", "faults"), protocol="modbus",
                note=_t("故障值（十进制）的文字，如 32770=断线|Open circuit", "fault values (decimal) in words, such as 32770=断线|Open circuit"), width=24),
         Column("sentinels", "故障值", "fault values", "sentinels", ("无效值", "sentinels"), protocol="modbus",

@@ -46,6 +46,8 @@ _TEXTUAL: Final = frozenset(
         "fields",
         "words",
         "factor",
+        "selector",
+        "ratios",
     }
 )
 NOTES: Final = Column("notes", "备注", "notes", "text", width=60)
@@ -104,6 +106,8 @@ def _written(column: Column, value: Any, language: str) -> Any:
             return "; ".join(f"{key}={_enum_text(text)}" for key, text in value.items())
         case "pairs":
             return "; ".join(f"{key}={escaped(text)}" for key, text in value.items())
+        case "ratios":
+            return "; ".join(f"{name}={number!r}" for name, number in value.items())
         case "sentinels":
             return "; ".join(f"0x{raw:X}={name}" for raw, name in value.items())
         case "fields":
@@ -200,11 +204,13 @@ def template(form: Form = "xlsx", language: str = "zh") -> bytes:
     devices: list[Values] = [
         {"device": f"{sign}plc-1", "name_zh": "1号线PLC", "name_en": "PLC of line 1", "protocol": "opcua", "host": "opc.tcp://192.168.1.20:4840", "security": "none"},
         {"device": f"{sign}meter-1", "name_zh": "1号电表", "name_en": "Meter 1", "protocol": "modbus", "host": "192.168.1.30", "port": 502, "transport": "tcp", "unit_id": 1},
+        {"device": f"{sign}meter-2", "name_zh": "2号电表（串口）", "name_en": "Meter 2 (serial)", "protocol": "modbus", "serial": "/dev/serial/by-id/usb-1a86_USB_Serial-if00-port0", "baud": 9600, "parity": "E", "stop": 1, "unit_id": 2, "ratio_values": {"ct": 40.0}},
     ]  # fmt: skip
     points: list[Values] = [
         {"device": f"{sign}plc-1", "name": "cycle/count", "description_zh": "产量", "description_en": "Parts", "node": "ns=3;s=DB_Line.Count", "type": "uint32", "unit": "件", "kind": "counter", "counts": "good part", "period": 1.0},
         {"device": f"{sign}meter-1", "name": "temperature", "description_zh": "温度", "description_en": "Temperature", "table": "holding", "address": 4096, "data_type": "int16", "unit": "℃", "scale": 0.1, "low": -40.0, "high": 400.0, "sentinels": {0x8000: "BadSensorFailure"}, "period": 1.0},
         {"device": f"{sign}meter-1", "name": "power/total", "description_zh": "总功率", "description_en": "Total power", "table": "input", "number": 53, "data_type": "float32", "order": "CDAB", "unit": "kW", "deadband": {"percent": 0.5}, "low": 0.0, "high": 500.0},
+        {"device": f"{sign}meter-2", "name": "current/l1", "description_zh": "A相电流", "description_en": "Current L1", "reference": "40007", "data_type": "float32", "type": "float64", "ratio": ["ct"], "unit": "A"},
     ]  # fmt: skip
     return write((devices, points), form, language)
 
@@ -278,7 +284,11 @@ def _device_values(link: LinkSettings, device: DeviceSettings) -> Values:
     values["host"] = (
         host[0] if isinstance(host, list) and host else host
     )  # a table has room for the first of redundant servers
-    values |= {key: settings[key] for key in ("port", "transport", "user") if key in settings}
+    values |= {
+        key: settings[key]
+        for key in ("port", "transport", "serial", "baud", "parity", "stop", "user")
+        if key in settings
+    }
     security = settings.get("security")
     if isinstance(security, Mapping):
         values["security"] = security.get("policy")
@@ -291,8 +301,9 @@ def _device_values(link: LinkSettings, device: DeviceSettings) -> Values:
     values |= {
         to: device.settings[key] for key, to in (("unit", "unit_id"), ("root", "root")) if key in device.settings
     }
-    if isinstance(device.rules.get("namespaces"), Mapping):
-        values["namespaces"] = device.rules["namespaces"]
+    for key, to in (("namespaces", "namespaces"), ("ratios", "ratio_values")):
+        if isinstance(device.rules.get(key), Mapping):
+            values[to] = device.rules[key]
     values |= {key: getattr(device, key) for key in ("profile", "asset") if getattr(device, key) is not None}
     return {key: value for key, value in values.items() if value is not None}
 
@@ -343,6 +354,5 @@ def signal_values(protocol: str, signal: ProfileSignal) -> Values:
     found.pop("type", None)
     if kind is not None:
         values["data_type"] = kind
-    if "scale_by" in found:
-        found["scale_by"] = str(getattr(address, "scale_by"))  # noqa: B009 - the address is of either protocol
+    found |= {key: str(getattr(address, key)) for key in ("scale_by", "select") if key in found}
     return {**values, **found}

@@ -11,7 +11,9 @@ from typing import Any, Final
 from gateway.config.models import Config
 from gateway.config.resolve import resolve_all
 from gateway.points._cells import CellError, narrow, parse, shown
+from gateway.points._data import device_data, link_settings
 from gateway.points._grid import Book, Row, Table, TableError, TableProblem, read_bytes, read_table
+from gateway.points._notation import resolve
 from gateway.points._rules import Values, check_device, check_point
 from gateway.points.columns import COMBINED, DEVICES, POINTS, Column
 from schemas.bilingual import chinese
@@ -22,7 +24,7 @@ from schemas.profile import Profile
 _DEVICE_KEYS: Final = frozenset(column.key for column in DEVICES.columns)
 _COLUMNS: Final = {column.key: column for column in COMBINED}
 _LINK_KEYS: Final = (
-    "protocol", "host", "port", "transport", "security", "mode", "certificate", "key", "server_certificate", "user", "password_env",
+    "protocol", "host", "port", "transport", "serial", "baud", "parity", "stop", "security", "mode", "certificate", "key", "server_certificate", "user", "password_env",
 )  # fmt: skip
 """Device columns that belong to the link, which several devices may share."""
 
@@ -118,11 +120,21 @@ class _Importer:
         return values
 
     def _example(self, row: Row) -> bool:
-        cell = row.cells.get("device")
-        if cell is not None and narrow(str(cell.value)).casefold().startswith(("示例", "(example)")):
+        if _is_example(row):
             self._examples += 1
             return True
         return False
+
+    def _resolve_notation(self, table: Table) -> None:
+        def tell(row: Row, key: str, found: str, zh: str, en: str) -> None:
+            self._tell(row, row.place(key, table.letters), found, zh, en)
+
+        if resolve([row for row in table.rows if not _is_example(row)], tell):
+            self.notices.append(TableProblem(self.book.file, "", "", Text(
+                zh="地址按原样使用：40001 是 40001 号寄存器；若手册的 40001 指保持寄存器 1，请改填“4x编号”列",
+                en="addresses are used as they are: 40001 is register 40001; if the manual's 40001 is holding register 1, "
+                "write it under 4x number",
+            )))  # fmt: skip
 
     def _device_rows(self, table: Table) -> None:
         for row in table.rows:
@@ -144,6 +156,7 @@ class _Importer:
 
     def _point_rows(self, table: Table) -> None:
         self.point_letters = table.letters
+        self._resolve_notation(table)
         for row in table.rows:
             if self._example(row):
                 continue
@@ -169,6 +182,7 @@ class _Importer:
     def _combined(self, table: Table) -> None:
         self.point_letters = table.letters
         last: _Device | None = None
+        self._resolve_notation(table)
         for row in table.rows:
             if self._example(row):
                 continue
@@ -259,7 +273,7 @@ class _Importer:
         by_address: dict[tuple[Any, ...], str] = {}
         for name, device in self.devices.items():
             values = device.values
-            address = tuple(values.get(key) for key in ("protocol", "host", "port", "transport"))
+            address = tuple(values.get(key) for key in ("protocol", "host", "port", "transport", "serial"))
             link = values.get("link") or by_address.setdefault(address, name)
             grouped.setdefault(link, []).append(device)
         links: list[dict[str, Any]] = []
@@ -327,10 +341,15 @@ class _Importer:
         )
 
 
+def _is_example(row: Row) -> bool:
+    cell = row.cells.get("device")
+    return cell is not None and narrow(str(cell.value)).casefold().startswith(("示例", "(example)"))
+
+
 _SIGNAL_PLACES: Final[dict[str, str]] = {
     "address": "address", "address.type": "data_type", "counter": "counts", "range": "low", "description": "description_zh",
     **{f"address.{k}": k for k in ("table", "address", "number", "order", "length", "encoding", "sentinels", "node", "path", "sampling", "queue")},
-    **{f"address.{k}": k for k in ("byte", "count", "padding", "layout", "zone", "fields", "atomic", "ratio", "scale_by", "faults")},
+    **{f"address.{k}": k for k in ("byte", "count", "padding", "layout", "zone", "fields", "atomic", "ratio", "scale_by", "select", "faults")},
     **{f"counter.{k}": k for k in ("counts", "per_count", "modulus", "resets_on", "may_decrease", "max_rate")},
     **{k: k for k in ("name", "type", "unit", "source_unit", "scale", "offset", "bit", "bits", "kind", "deadband", "enum", "silence", "store", "group", "asset", "semantic_id")},
 }  # fmt: skip
@@ -338,7 +357,8 @@ _SIGNAL_PLACES["asset"] = "signal_asset"
 _DEVICE_PLACES: Final[dict[str, str]] = {
     "adapter": "protocol", "settings.endpoint": "host", "settings.unit": "unit_id", "settings": "host", "id": "device",
     "settings.security": "security", "settings.security.mode": "mode", "settings.password": "password_env", "rules": "namespaces",
-    **{f"settings.{k}": k for k in ("host", "port", "transport", "user", "root")},
+    **{f"settings.{k}": k for k in ("host", "port", "transport", "serial", "baud", "parity", "stop", "user", "root")},
+    "rules.ratios": "ratio_values",
     **{f"settings.security.{k}": k for k in ("certificate", "key", "server_certificate")},
     **{k: k for k in ("profile", "asset", "link")},
 }  # fmt: skip
@@ -349,133 +369,6 @@ def _order(problem: TableProblem) -> tuple[str, int, int, str]:
     sheet = problem.place.partition("!")[0] if "!" in problem.place else ""
     rank = "0" if sheet in (DEVICES.zh, DEVICES.en) else "1"
     return (rank + sheet, int(match[2]), len(match[1]), match[1]) if match else ("", 0, 0, problem.place)
-
-
-def link_settings(values: Values) -> dict[str, Any]:
-    """`settings:` of a link from the columns of a device."""
-    if values.get("protocol") == "opcua":
-        settings: dict[str, Any] = {"endpoint": values.get("host", "")}
-        policy = values.get("security", "none")
-        if policy == "none":
-            settings["security"] = "none"
-        else:
-            settings["security"] = {"policy": policy}
-            settings["security"] |= {
-                k: values[k] for k in ("mode", "certificate", "key", "server_certificate") if k in values
-            }
-        if "user" in values:
-            settings["user"] = values["user"]
-        if "password_env" in values:
-            settings["password"] = {"env": values["password_env"]}
-        return settings
-    return {key: values[key] for key in ("host", "port", "transport") if key in values}
-
-
-def device_data(values: Values, points: Sequence[Values]) -> dict[str, Any]:
-    """A device of the configuration from its columns and its points."""
-    data: dict[str, Any] = {"id": values["device"]}
-    name = _text(values, "name")
-    if name:
-        data["name"] = name
-    data |= {key: values[key] for key in ("asset", "profile") if key in values}
-    settings = {to: values[key] for key, to in (("unit_id", "unit"), ("root", "root")) if key in values}
-    if settings:
-        data["settings"] = settings
-    if "namespaces" in values:
-        data["rules"] = {"namespaces": values["namespaces"]}
-    groups = {p.get("group", "default"): {"period": p["period"]} for p in points if "period" in p}
-    if groups:
-        data["groups"] = groups
-    if points:
-        data["signals"] = [signal_data(point, values.get("protocol", "")) for point in points]
-    return data
-
-
-_SIGNAL_KEYS: Final = (
-    "unit",
-    "source_unit",
-    "kind",
-    "semantic_id",
-    "scale",
-    "offset",
-    "bit",
-    "bits",
-    "enum",
-    "deadband",
-    "silence",
-    "store",
-    "group",
-)
-_ADDRESS_KEYS: Final = {
-    "modbus": (
-        "table",
-        "address",
-        "number",
-        "order",
-        "length",
-        "byte",
-        "count",
-        "encoding",
-        "padding",
-        "layout",
-        "zone",
-        "fields",
-        "atomic",
-        "ratio",
-        "scale_by",
-        "sentinels",
-        "faults",
-    ),
-    "opcua": ("node", "path", "sampling", "queue"),
-}
-
-
-def signal_data(values: Values, protocol: str) -> dict[str, Any]:
-    """A signal of the configuration from the columns of a point."""
-    data: dict[str, Any] = {"name": values.get("name", "")}
-    kind = values.get("type") or _type_of(values, protocol)
-    if kind:
-        data["type"] = kind
-    description = _text(values, "description")
-    if description:
-        data["description"] = description
-    data |= {key: values[key] for key in _SIGNAL_KEYS if key in values}
-    if "low" in values and "high" in values:
-        data["range"] = [values["low"], values["high"]]
-    counter = {
-        key: values[key] for key in ("counts", "per_count", "modulus", "resets_on", "may_decrease", "max_rate") if key in values
-    }  # fmt: skip
-    if counter:
-        data["counter"] = counter
-    if "signal_asset" in values:
-        data["asset"] = values["signal_asset"]
-    address = {key: values[key] for key in _ADDRESS_KEYS.get(protocol, ()) if key in values}
-    if protocol == "modbus":
-        address["type"] = values.get("data_type") or (
-            "bool" if values.get("table") in ("coil", "discrete") else "uint16"
-        )
-    data["address"] = address
-    return data
-
-
-def _type_of(values: Values, protocol: str) -> str | None:
-    """The type of a Modbus signal that does not name one: that of its registers, or of the bit that is taken."""
-    if protocol != "modbus":
-        return None
-    if "bit" in values or values.get("table") in ("coil", "discrete"):
-        return "bool"
-    if "count" in values:
-        return "array"
-    if "fields" in values:
-        return "object"
-    kind = str(values.get("data_type", "uint16"))
-    if "scale_by" in values or "ratio" in values:
-        return "float64"
-    return {"bcd16": "uint16", "bcd32": "uint32"}.get(kind, kind)
-
-
-def _text(values: Values, key: str) -> dict[str, str]:
-    return {lang: values[f"{key}_{lang}"] for lang in ("zh", "en") if f"{key}_{lang}" in values}
 
 
 def profile_of(imported: Imported, name: str, source: str) -> dict[str, Any]:

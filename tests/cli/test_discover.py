@@ -239,17 +239,20 @@ async def _chatter(master: int) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_a_serial_line_is_searched() -> None:
+async def test_a_serial_line_is_searched(tmp_path: Path) -> None:
     with line({2: small()}) as path:
         answer = await guantong(
             "discover", "modbus", "--serial", path, "--units", "1-3", "--tables", "holding", "--step", "0", "--listen", "0.1",
-            "--json", *FAST,
+            "--json", "-o", str(tmp_path / "line.csv"), *FAST,
         )  # fmt: skip
     assert answer.exit_code == 0, answer.output
     told = json.loads(answer.stdout)
     assert [(one["unit"], one["setting"]) for one in told["units"]] == [(2, "9600 8N1")]
     assert told["units"][0]["tables"]["holding"]["ranges"] == [{"first": 0, "size": 5}, {"first": 8, "size": 1}]
     assert "9600 8N1, 9600 8E1, 9600 8N2, 19200 8N1" in answer.stderr
+    (link,) = import_table(tmp_path / "line.csv").links
+    assert link["settings"] == {"serial": path, "baud": 9600, "parity": "N", "stop": 1}
+    assert link["devices"][0]["settings"] == {"unit": 2}
 
 
 async def test_a_line_with_another_master_is_refused_before_the_first_frame() -> None:

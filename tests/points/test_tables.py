@@ -55,12 +55,12 @@ def modbus_addresses(draw: st.DrawFn) -> dict[str, Any]:
     if address["type"] in ("string", "bytes"):
         return address | {"length": draw(st.integers(1, 125)), "encoding": draw(st.sampled_from(["utf-8", "gbk"]))}
     if draw(st.booleans()):
-        return address | _meaning_of_registers(draw)
+        return address | _meaning_of_registers(draw, table)
     bad = st.sampled_from(["BadSensorFailure", "UncertainSensorNotAccurate"])
     return address | _subset(draw, {"sentinels": st.dictionaries(st.integers(0, 2**64 - 1), bad, max_size=3)})
 
 
-def _meaning_of_registers(draw: st.DrawFn) -> dict[str, Any]:
+def _meaning_of_registers(draw: st.DrawFn, table: str) -> dict[str, Any]:
     texts = st.fixed_dictionaries({"zh": WORDS, "en": WORDS})
     factors = ["ct/ratio", "holding 6 uint16", "input 49 int16 exponent", "holding 6 uint32 CDAB *0.1"]
     bits = st.tuples(st.integers(0, 8), st.integers(1, 8)) | st.integers(0, 15)
@@ -68,6 +68,8 @@ def _meaning_of_registers(draw: st.DrawFn) -> dict[str, Any]:
         draw,
         {"atomic": IDS, "ratio": st.lists(IDS, max_size=3), "scale_by": st.sampled_from(factors)},
     )
+    if table == "holding":
+        factor |= _subset(draw, {"select": st.sampled_from(["0x200=3", {"address": 7, "value": 65535}])})
     return draw(
         st.sampled_from(
             [
@@ -147,6 +149,15 @@ def configurations(draw: st.DrawFn) -> Config:
             link_settings = {"host": draw(IDS)} | _subset(
                 draw, {"port": st.integers(1, 65535), "transport": st.sampled_from(["tcp", "rtu-over-tcp"])}
             )
+            if draw(st.booleans()):
+                link_settings = {"serial": f"/dev/{draw(IDS)}"} | _subset(
+                    draw,
+                    {
+                        "baud": st.sampled_from([9600, 19200]),
+                        "parity": st.sampled_from("NEO"),
+                        "stop": st.sampled_from([1, 2]),
+                    },
+                )
         devices = []
         for name in draw(st.lists(IDS.filter(lambda i: i not in used), min_size=1, max_size=3, unique=True)):
             used.add(name)
@@ -159,6 +170,9 @@ def configurations(draw: st.DrawFn) -> Config:
             }  # fmt: skip
             if adapter == "modbus":
                 device |= _subset(draw, {"settings": st.fixed_dictionaries({"unit": st.integers(1, 247)})})
+                ratios = {name for s in points for name in s["address"].get("ratio", ())}
+                if ratios:
+                    device["rules"] = {"ratios": {name: draw(NUMBERS) for name in sorted(ratios)}}
             else:
                 device |= {"rules": {"namespaces": {"di": "http://example.org/a=b;c|d"}}}
             devices.append(device)
@@ -215,8 +229,14 @@ def test_the_examples_of_a_template_are_left_out_and_are_right(form: Form, langu
         encoding = "gb18030" if form == "csv-gbk" else "utf-8-sig"
         text = data.decode(encoding).replace("示例-", "").replace("(example) ", "")
         imported = import_table(text.encode(encoding), file="t")
-    assert [link["id"] for link in imported.links] == ["plc-1", "meter-1"]
-    assert imported.points == 3
+    assert [link["id"] for link in imported.links] == ["plc-1", "meter-1", "meter-2"]
+    assert imported.points == 4
+    assert imported.links[2]["settings"] == {
+        "serial": "/dev/serial/by-id/usb-1a86_USB_Serial-if00-port0",
+        "baud": 9600,
+        "parity": "E",
+        "stop": 1,
+    }
     signal = imported.links[1]["devices"][0]["signals"][0]
     assert signal["address"] == {
         "table": "holding",

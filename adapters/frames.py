@@ -15,8 +15,8 @@ KEPT: Final = 500
 LARGEST: Final = 2048
 """Bytes of one frame that are kept."""
 
-Wire = Literal["modbus-tcp", "modbus-rtu", "opcua"]
-"""What the bytes are: Modbus TCP frames (MBAP), RTU frames (with checksum), or messages of OPC UA TCP (`MSGF…`)."""
+Wire = Literal["modbus-tcp", "modbus-rtu", "modbus-ascii", "opcua"]
+"""What the bytes are: Modbus TCP frames (MBAP), RTU frames (with checksum), ASCII frames, or messages of OPC UA TCP (`MSGF…`)."""
 Direction = Literal["sent", "received", "note"]
 
 

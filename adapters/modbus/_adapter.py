@@ -138,7 +138,7 @@ class ModbusAdapter:
                 f"/unit/{self._devices[device].unit}"
             )
         if settings.host is None:
-            return f"modbus+rtu://{settings.serial}/unit/{self._devices[device].unit}"
+            return f"modbus+{settings.framing}://{settings.serial}/unit/{self._devices[device].unit}"
         first = settings.hosts[0]
         host = f"[{first}]" if ":" in first else first
         return f"modbus+{settings.transport}://{host}:{settings.port}/unit/{self._devices[device].unit}"

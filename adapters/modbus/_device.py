@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.contract import DeviceSpec
+from adapters.modbus._codec import Request
 from adapters.modbus._decode import Decoder, check_address, compile_decoder
 from adapters.modbus._errors import bad_model
 from adapters.modbus._isolate import BadSpan, Cut, Defect, Limit, Probe
-from adapters.modbus._link import Request
 from adapters.modbus._plan import Problem, Read, Value, plan, together
 from adapters.modbus._scaling import UNREAD, Factor, Source, constant, times, trouble
 from adapters.modbus._select import SelectRequest, not_permitted

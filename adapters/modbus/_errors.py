@@ -56,7 +56,7 @@ def no_answer(settings: ModbusLinkSettings, units: int) -> TransientError:
         f"如果从未有过应答，请试 `transport: {framing[0]}`：对端可能使用 {framing[1]}。",
     )
     if settings.serial is not None:
-        setting = f"{settings.baud} 8{settings.parity}{settings.stop}"
+        setting = f"{settings.baud} {settings.bits}{settings.parity}{settings.stop}"
         other = Bilingual(
             f" This port is set to {setting}; `guantong discover modbus --serial {settings.serial}` tries the usual settings.",
             f"本串口参数为 {setting}；可用 `guantong discover modbus --serial {settings.serial}` 逐一尝试常用参数。",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from adapters.frames import LARGEST, FrameLog, Record
+from adapters.modbus._settings import Frames
 
 _NAMES: Final = {
     1: "Read Coils", 2: "Read Discrete Inputs", 3: "Read Holding Registers", 4: "Read Input Registers", 5: "Write Single Coil",
@@ -21,9 +22,11 @@ _SHOWN: Final = 8
 """Registers that are written out."""
 
 
-def frame_log(*, rtu: bool) -> FrameLog:
+def frame_log(frames: Frames) -> FrameLog:
     """An empty log of a Modbus link."""
-    return FrameLog("modbus-rtu" if rtu else "modbus-tcp", _explain_rtu if rtu else _explain_tcp)
+    if frames == "mbap":
+        return FrameLog("modbus-tcp", _explain_tcp)
+    return FrameLog("modbus-rtu", _explain_rtu) if frames == "rtu" else FrameLog("modbus-ascii", _explain_ascii)
 
 
 def tracer(log: FrameLog, now: Callable[[], int]) -> Callable[[bool, bytes], bytes]:
@@ -68,6 +71,20 @@ def _explain_rtu(record: Record) -> tuple[bytes, str]:
     right = _crc(data[:-2]) == struct.unpack("<H", data[-2:])[0]
     told = _explain_pdu(data[1:-2], sent=record.direction == "sent")
     return data, f"unit {data[0]}: {told}" + ("" if right else " (checksum wrong, or incomplete)")
+
+
+def _explain_ascii(record: Record) -> tuple[bytes, str]:
+    data: bytes = record.content
+    start, end = data.rfind(b":"), data.rfind(b"\r\n")
+    try:
+        frame = bytes.fromhex(data[start + 1 : end if end > start else len(data)].decode("ascii"))
+    except ValueError:
+        frame = b""
+    if start < 0 or len(frame) < 3:
+        return data, f"the first {len(data)} characters of a frame"
+    right = end > start and sum(frame) & 0xFF == 0
+    told = _explain_pdu(frame[1:-1], sent=record.direction == "sent")
+    return data, f"unit {frame[0]}: {told}" + ("" if right else " (checksum wrong, or incomplete)")
 
 
 def _explain_pdu(pdu: bytes, *, sent: bool) -> str:

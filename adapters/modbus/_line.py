@@ -18,6 +18,7 @@ from adapters.contract import (
     Samples,
     TransientError,
 )
+from adapters.modbus._codec import Request, Response
 from adapters.modbus._device import PROBE_MOST, Answered, Block, Device, Hunt, Refused, Scan
 from adapters.modbus._errors import (
     GATEWAY_FIX_EN,
@@ -28,7 +29,7 @@ from adapters.modbus._errors import (
 )
 from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadSpan, Defect, isolate
 from adapters.modbus._lanes import Lane
-from adapters.modbus._link import ClosingError, Link, NoAnswerError, Request, Response
+from adapters.modbus._link import ClosingError, Link, NoAnswerError
 from adapters.modbus._load import Told, Watch, measured
 from adapters.modbus._schedule import Schedule
 from adapters.modbus._settings import ModbusLinkSettings

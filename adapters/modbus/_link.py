@@ -13,16 +13,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
 from collections import Counter
 from collections.abc import Callable
 
-from pymodbus import FramerType, ModbusException
-from pymodbus.client import AsyncModbusTcpClient
+from pymodbus import ModbusException
 from pymodbus.exceptions import ConnectionException
-from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+from pymodbus.pdu import ModbusPDU
 
 from adapters.contract import Clock, TransientError
+from adapters.modbus._client import Client
+from adapters.modbus._codec import RawDecoder, Request, Response, wrong
 from adapters.modbus._dial_in import Seat
 from adapters.modbus._errors import ForeignMasterError, closed_by_peer, not_connected, open_failed
 from adapters.modbus._frames import frame_log, tracer
@@ -33,8 +33,6 @@ from adapters.modbus._settings import ModbusLinkSettings
 from adapters.modbus._wire import Wire, foreign_request, of_unit
 from schemas.bilingual import Bilingual, chinese
 
-_BUFFER = 4096
-"""Bytes of unread answers that are kept; pymodbus's own 264 would drop a good answer behind a late one."""
 _IDLE = 5.0
 """A peer that closes in good order after so many idle seconds has cleared up; before, it has thrown us out."""
 _REOPEN_PAUSES = (0.0, 0.1, 0.4)
@@ -55,91 +53,6 @@ class ClosingError(Exception):
     """`close` was called meanwhile."""
 
 
-class Response(ModbusPDU):
-    """A response as it came: `pdu` from the function code on; `received` in µs; `code` the exception code, 0 for data.
-
-    `short`: well-formed data, but less than asked for.
-    """
-
-    rtu_byte_count_pos = 2
-    code = 0
-    short = False
-
-    def __init__(
-        self, pdu: bytes, received: int
-    ) -> None:  # the base class's thirteen attributes are for codecs that we do not use
-        self.pdu = pdu
-        self.received = received
-
-    @property
-    def data(self) -> bytes:
-        """The data bytes after function code and byte count."""
-        return self.pdu[2:]
-
-
-class Request(ModbusPDU):
-    """A read request, encoded once (V1.1b3 §6.1 to §6.4)."""
-
-    answered_by: type[Response] = Response
-    may_be_refused = False
-    """An exception is an ordinary answer to it, and not counted as an error."""
-
-    def __init__(self, unit: int, function: int, address: int, count: int) -> None:
-        super().__init__(dev_id=unit, address=address, count=count)
-        self.function_code = function
-        self.data_bytes = (count + 7) // 8 if function <= 2 else count * 2
-        self._encoded = struct.pack(">HH", address, count)
-
-    def encode(self) -> bytes:
-        """The PDU after the function code."""
-        return self._encoded
-
-    def begins(self, data: bytes) -> bool:
-        """Whether a response may begin with these bytes, of which the first two (unit and function) are right."""
-        return len(data) < 3 or 0 < data[2] <= self.data_bytes
-
-    def judge(self, answer: Response) -> str | None:
-        """What is wrong with a response whose function is right; sets `short` of one that is whole."""
-        pdu = answer.pdu
-        count = pdu[1] if len(pdu) > 1 else 0
-        if len(pdu) != count + 2:
-            return f"it says {count} data bytes and has {len(pdu) - 2}"
-        if count == self.data_bytes:
-            return None
-        if 0 < count < self.data_bytes and (self.function_code <= 2 or count % 2 == 0):
-            answer.short = True
-            return None
-        return f"it has {count} data bytes, not {self.data_bytes}"
-
-
-class _RawDecoder(DecodePDU):
-    """Hands responses on undecoded, and tells the RTU framer where one may begin: only at the unit and function asked for."""
-
-    def __init__(self, now: Callable[[], int]) -> None:
-        super().__init__(False)
-        self._now = now
-        self._request: Request | None = None
-
-    def expect(self, request: Request) -> None:
-        """Responses to this request are looked for from now on."""
-        self._request = request
-
-    def lookupPduClass(self, data: bytes) -> type[ModbusPDU] | None:
-        """The class that knows the length of the RTU frame that begins with `data`, None where none can begin."""
-        request = self._request
-        if request is None or data[0] != request.dev_id:
-            return None
-        if data[1] == request.function_code | 0x80:
-            return ExceptionResponse
-        if data[1] == request.function_code and request.begins(data):
-            return request.answered_by
-        return None
-
-    def decode(self, frame: bytes) -> ModbusPDU | None:
-        """Never None: pymodbus would raise inside the transport."""
-        return Response(frame, self._now())
-
-
 class Link:
     """The connection of one link. `request` and `open` never run at the same time: `Lanes` say whose turn it is."""
 
@@ -150,15 +63,18 @@ class Link:
         self._mute = False
         """Nobody has answered since the link was opened."""
         self._clock = clock
-        self._rtu = settings.rtu
+        self._numbered = settings.frames == "mbap"
+        """Frames carry transaction numbers, by which a late answer is known."""
+        self._transaction = 0
+        """The number used last: no connection begins anew with those of the one before."""
         self._port: Wire | None = None
         self._seat = Seat(settings.listen, clock.monotonic) if settings.listen is not None else None
         self._asked: int | None = None
         """The unit asked last."""
         self._late: dict[int, float] = {}
         """Frames without transaction numbers on a wire that stays open: unit that did not answer -> monotonic seconds until which its answer may still come."""
-        self._client: AsyncModbusTcpClient | None = None
-        self._decoder = _RawDecoder(clock.now)
+        self._client: Client | None = None
+        self._decoder = RawDecoder(clock.now)
         self._lanes = Lanes()
         self._closing: asyncio.Event | None = None
         self._in_flight = False
@@ -170,7 +86,7 @@ class Link:
         self._error: OSError | None = None
         self.on_lost: Callable[[], None] | None = None
         """Called when the peer's end is gone while nothing is asked."""
-        self.frames = frame_log(rtu=self._rtu)
+        self.frames = frame_log(settings.frames)
         self._trace = tracer(self.frames, clock.now)
         self.requests = 0
         self.busy = 0.0
@@ -271,20 +187,23 @@ class Link:
 
     # ------------------------------------------------------------------------------------------------------ one request
 
-    async def _exchange(self, client: AsyncModbusTcpClient, request: Request, timeout: float) -> Response:
+    async def _exchange(self, client: Client, request: Request, timeout: float) -> Response:
         self.requests += 1
         self._decoder.expect(request)
-        client.ctx.comm_params.timeout_connect = timeout
         self._in_flight = True
         port = self._port
+        longest = timeout
         if port is not None:
             self._asked = request.dev_id
             port.asking = True
+            longest += port.time_of(request)
+        client.answer_within(longest)
+        silent = port.watch(request, timeout, client.give_up) if port is not None else None
         answered = False
         task = asyncio.current_task()
         cancelling = task.cancelling() if task is not None else 0
         try:
-            answer = await client.execute(False, request)
+            answer = await client.execute(request)
             answered = True
         except ModbusException as error:
             raise self._failed(request, timeout) from error
@@ -292,10 +211,14 @@ class Link:
             self._in_flight = False
             if port is not None:
                 port.asking = False
-            if not answered:  # cancelled too: its answer may still come, and must find nobody
+                if silent is not None:
+                    silent.cancel()
+            if (
+                not answered and not self._settings.datagrams
+            ):  # cancelled too: its answer may still come, and must find nobody
                 self._drop()
-                if port is not None and self._rtu:
-                    self._late[request.dev_id] = self._clock.monotonic() + timeout
+                if port is not None and not self._numbered:
+                    self._late[request.dev_id] = self._clock.monotonic() + longest
             if self._settings.pause:
                 self._free_at = self._clock.monotonic() + self._settings.pause
         if task is not None and task.cancelling() > cancelling:
@@ -310,46 +233,33 @@ class Link:
         if self._lost is not None:
             self.errors["closed"] += 1
             return closed_by_peer(self._settings, self._lost)
+        if self._settings.datagrams and self._error is not None:
+            self.errors["refused"] += 1
+            error, self._error = self._error, None
+            return open_failed(self._settings, error)
         self.errors["timeout"] += 1
         self._note(
             f"no answer of unit {request.dev_id} within {timeout:g} s"
-            + (": closed, since it may still come" if self._port is None else "")
+            + (": closed, since it may still come" if self._port is None and not self._settings.datagrams else "")
         )
         return NoAnswerError("timeout", f"unit {request.dev_id} did not answer within {timeout:g} s")
 
     def _verified(self, request: Request, answer: ModbusPDU) -> Response:
-        wrong = self._wrong(request, answer)
-        if wrong is not None or not isinstance(answer, Response):
+        problem = wrong(request, answer)
+        if problem is not None or not isinstance(answer, Response):
             self._drop()
-            if self._port is not None and self._rtu:  # what else comes of it must find nobody
+            if self._port is not None and not self._numbered:  # what else comes of it must find nobody
                 self._late[request.dev_id] = self._clock.monotonic() + self._settings.timeout
             self.errors["malformed"] += 1
-            self._note(f"closed: the answer does not fit the request: {wrong}")
-            raise NoAnswerError("malformed", f"unit {request.dev_id}: the answer does not fit the request: {wrong}")
+            self._note(f"closed: the answer does not fit the request: {problem}")
+            raise NoAnswerError("malformed", f"unit {request.dev_id}: the answer does not fit the request: {problem}")
+        if answer.code and not request.may_be_refused:
+            self.errors[f"exception_{answer.code}"] += 1
+        elif answer.short:
+            self.errors["short"] += 1
         self._last_answer = self._clock.monotonic()
         self._mute = False
         return answer
-
-    def _wrong(self, request: Request, answer: ModbusPDU) -> str | None:
-        """What is wrong with an answer; sets `code` and `short` of a right one."""
-        if not isinstance(answer, Response):
-            return f"it is a {type(answer).__name__}"
-        if answer.dev_id != request.dev_id:
-            return f"it comes from unit {answer.dev_id}"
-        if answer.transaction_id != request.transaction_id:
-            return f"it belongs to transaction {answer.transaction_id}, not {request.transaction_id}"
-        pdu, function = answer.pdu, request.function_code
-        if pdu[0] == function | 0x80 and len(pdu) >= 2:
-            answer.code = pdu[1]
-            if not request.may_be_refused:
-                self.errors[f"exception_{answer.code}"] += 1
-            return None if answer.code else "it is an exception without a code"
-        if pdu[0] != function:
-            return f"it has function {pdu[0]}, not {function}"
-        wrong = request.judge(answer)
-        if answer.short:
-            self.errors["short"] += 1
-        return wrong
 
     # --------------------------------------------------------------------------------------- a wire that stays open
 
@@ -383,7 +293,8 @@ class Link:
         assert closing is not None
         self._late.clear()
         try:
-            port = SerialPort(SerialPlace(own.serial, own.baud, own.parity, own.stop), self._clock.monotonic)
+            place = SerialPlace(own.serial, own.baud, own.parity, own.stop, own.bits, own.framing == "ascii")
+            port = SerialPort(place, self._clock.monotonic)
         except TransientError as error:
             self.errors["connect"] += 1
             self._note(f"not opened: {error}")
@@ -397,7 +308,7 @@ class Link:
             if closing.is_set():
                 raise ClosingError
             heard = listening.result()
-            if heard and not of_unit(heard, self._asked):
+            if heard and not of_unit(heard, self._asked, self._settings.frames):
                 self.errors["foreign"] += 1
                 raise ForeignMasterError(own.serial, len(heard))
             silent = True
@@ -415,7 +326,7 @@ class Link:
         if not data:
             return
         self.errors["unasked"] += 1
-        if self._rtu and foreign_request(data):
+        if foreign_request(data, self._settings.frames):
             self.errors["foreign"] += 1
             self._note(f"{len(data)} bytes that nobody here has asked for: another master")
             self._drop()
@@ -424,42 +335,26 @@ class Link:
 
     # -------------------------------------------------------------------------------------------------- the connection
 
-    def _new_client(self) -> AsyncModbusTcpClient:
-        client = AsyncModbusTcpClient(
-            next(iter(self._settings.hosts), ""),
-            port=self._settings.port,
-            framer=FramerType.RTU if self._rtu else FramerType.SOCKET,
-            timeout=self._settings.timeout,
-            retries=0,
-            reconnect_delay=0,
-            trace_packet=self._trace,
+    def _new_client(self) -> Client:
+        return Client(
+            self._settings,
+            self._decoder,
+            self._port,
+            trace=self._trace,
+            transaction=self._transaction,
+            on_error=self._not_opened,
+            on_refused=self._nobody_there,
+            on_closed=self._peer_closed,
         )
-        context = client.ctx
-        context.framer.decoder = self._decoder
-        context.max_buffer_size = _BUFFER
-        context.max_until_disconnect = 1  # the connection is closed after each time-out: here, not there
-        create = context.call_create
-        port = self._port
-        if port is not None:
 
-            async def attach() -> object:
-                return port.attach(context), context
+    def _not_opened(self, error: OSError) -> None:
+        self._error = error
 
-            create = attach
-
-        async def remembering() -> object:
-            try:
-                return await create()
-            except OSError as error:
-                self._error = error
-                raise
-
-        def disconnected(exc: Exception | None) -> None:
-            self._peer_closed(client, exc)
-
-        context.call_create = remembering
-        context.callback_disconnected = disconnected  # type: ignore[method-assign]
-        return client
+    def _nobody_there(self, client: Client, error: OSError) -> None:
+        """A datagram could not be delivered."""
+        if client is self._client and self._in_flight:
+            self._error = error
+            client.fail(ConnectionException(str(error)))
 
     async def _open_one(self) -> None:
         """Opens the first address that can be opened; one at which nobody has answered the last time comes last."""
@@ -505,7 +400,7 @@ class Link:
             told_to_close.cancel()
             if not connected:
                 connecting.cancel()
-                connecting.add_done_callback(lambda task: _abort(client, task))
+                connecting.add_done_callback(client.abort)
                 self._drop()
         if not connected:
             self.errors["connect"] += 1
@@ -514,7 +409,7 @@ class Link:
         self._note(f"connected to {self._settings.place}")
         self._last_answer = self._clock.monotonic()
 
-    async def _reopen(self) -> AsyncModbusTcpClient:
+    async def _reopen(self) -> Client:
         """A connection in place of one that we closed, or that the peer closed because nothing was said on it."""
         if self._lost is not None:
             raise closed_by_peer(self._settings, self._lost)
@@ -533,9 +428,10 @@ class Link:
         assert failure is not None
         raise failure
 
-    def _peer_closed(self, client: AsyncModbusTcpClient, error: Exception | None) -> None:
+    def _peer_closed(self, client: Client, error: Exception | None) -> None:
         if client is not self._client:
             return
+        self._transaction = client.transaction
         idle = self._clock.monotonic() - self._last_answer
         if error is None and not self._in_flight and idle >= _IDLE:
             self._client = None
@@ -544,8 +440,8 @@ class Link:
             str(error) if error is not None else Bilingual("the other end closed the connection", "对端关闭了连接")
         )
         self._note(self._lost)
-        if self._in_flight and not client.ctx.response_future.done():
-            client.ctx.response_future.set_exception(ConnectionException(self._lost))
+        if self._in_flight:
+            client.fail(ConnectionException(self._lost))
         if self.on_lost is not None:
             self.on_lost()
 
@@ -556,15 +452,7 @@ class Link:
         client, self._client = self._client, None
         if client is None:
             return
-        if self._in_flight and not client.ctx.response_future.done():
-            client.ctx.response_future.set_exception(ConnectionException("closed"))
+        self._transaction = client.transaction
+        if self._in_flight:
+            client.fail(ConnectionException("closed"))
         client.close()
-
-
-def _abort(client: AsyncModbusTcpClient, connecting: asyncio.Future[bool]) -> None:
-    """Closes what a cancelled connect may have opened in its last moment; pymodbus closes only once."""
-    if not connecting.cancelled():
-        connecting.exception()  # told already, or of no interest any more
-    transport = client.ctx.transport
-    if isinstance(transport, asyncio.Transport):
-        transport.abort()

@@ -91,7 +91,8 @@ def expected(settings: ModbusLinkSettings, devices: Iterable[Device]) -> Load | 
     """The load of a serial line by its speed, the lengths of the frames, the silences and pauses; None where the speed is not known."""
     if settings.serial is None:
         return None
-    place = SerialPlace(settings.serial, settings.baud, settings.parity, settings.stop)
+    ascii_frames = settings.framing == "ascii"
+    place = SerialPlace(settings.serial, settings.baud, settings.parity, settings.stop, settings.bits, ascii_frames)
     line: list[Part] = []
     alone: dict[int, list[Part]] = {}
     for device in devices:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
+from adapters.modbus._codec import Request
 from adapters.modbus._serial import SerialPlace, close_port, open_port
 from adapters.modbus._wire import Wire
 from schemas.bilingual import Bilingual
@@ -33,6 +34,29 @@ class SerialPort(Wire):
             return
         # 3.5 characters after the last byte of the frame
         self.free_at = self._monotonic() + len(data) * self.place.character + self.place.silence
+
+    def time_of(self, request: Request) -> float:
+        """Seconds that request and answer take on the wire at the longest, beside what the unit takes to think.
+
+        Between the characters of an ASCII frame a second may pass (Serial Line V1.02 §2.5.2.1).
+        """
+        return self._sending(request) + self._characters(request.longest) * self.place.character + self.place.ascii
+
+    def watch(self, request: Request, timeout: float, give_up: Callable[[], None]) -> asyncio.TimerHandle:
+        """Calls `give_up` when so long after the request's last character nothing of an answer has come: a long answer at a low speed
+        may take longer than that, a silent unit need not."""
+
+        def look() -> None:
+            if not self.heard:
+                give_up()
+
+        return self._loop.call_later(timeout + self._sending(request), look)
+
+    def _sending(self, request: Request) -> float:
+        return self._characters(1 + len(request.encode())) * self.place.character
+
+    def _characters(self, pdu: int) -> int:
+        return 2 * pdu + 7 if self.place.ascii else pdu + 3
 
     def close(self) -> None:
         """May be called twice."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapters.contract import Clock, Samples
+from adapters.modbus._codec import Request, Response
 from adapters.modbus._device import FUNCTIONS, Block, Device
 from adapters.modbus._errors import unit_silent
 from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE
-from adapters.modbus._link import Link, NoAnswerError, Request, Response
+from adapters.modbus._link import Link, NoAnswerError
 from adapters.modbus._plan import Value
 from adapters.modbus._settings import ModbusLinkSettings
 from schemas.status import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from adapters.modbus._link import Request
+from adapters.modbus._codec import Request
 from schemas.bilingual import Bilingual
 from schemas.modbus import Select
 

@@ -24,7 +24,7 @@ _SPEEDS = {
 
 @dataclass(frozen=True, slots=True)
 class SerialPlace:
-    """A serial port and its setting: eight data bits, parity none, even or odd, one or two stop bits.
+    """A serial port and its setting: parity none, even or odd, one or two stop bits; seven data bits for ASCII frames (`ascii`) alone.
 
     `path` is best one of /dev/serial/by-id, which does not change when cables are moved.
     """
@@ -33,9 +33,12 @@ class SerialPlace:
     baud: int = 9600
     parity: Parity = "N"
     stop: int = 1
+    bits: int = 8
+    ascii: bool = False
 
     def __post_init__(self) -> None:
-        if self.baud not in _SPEEDS or self.stop not in (1, 2) or self.parity not in ("N", "E", "O"):
+        known = self.baud in _SPEEDS and self.stop in (1, 2) and self.parity in ("N", "E", "O")
+        if not known or self.bits not in ((7, 8) if self.ascii else (8,)):
             raise ValueError(
                 f"{self.baud} baud, parity {self.parity}, {self.stop} stop bits: expected one of {sorted(_SPEEDS)}, N, E or O, and 1 or 2"
             )
@@ -43,16 +46,19 @@ class SerialPlace:
     @property
     def setting(self) -> str:
         """Such as `9600 8N1`."""
-        return f"{self.baud} 8{self.parity}{self.stop}"
+        return f"{self.baud} {self.bits}{self.parity}{self.stop}"
 
     @property
     def character(self) -> float:
-        """Seconds that one character takes: start bit, eight data bits, parity, stop bits."""
-        return (9 + (self.parity != "N") + self.stop) / self.baud
+        """Seconds that one character takes: start bit, data bits, parity, stop bits."""
+        return (1 + self.bits + (self.parity != "N") + self.stop) / self.baud
 
     @property
     def silence(self) -> float:
-        """Seconds of silence between two frames: 3.5 characters, above 19200 baud 1.75 ms (Serial Line V1.02 §2.5.1.1)."""
+        """Seconds of silence between two frames: 3.5 characters, above 19200 baud 1.75 ms (Serial Line V1.02 §2.5.1.1). ASCII frames
+        are told apart by their characters (§2.5.2): none."""
+        if self.ascii:
+            return 0.0
         return 3.5 * self.character if self.baud <= 19200 else 0.00175
 
 
@@ -81,7 +87,7 @@ def close_port(descriptor: int) -> None:
 
 def _raw(descriptor: int, place: SerialPlace) -> None:
     attributes = termios.tcgetattr(descriptor)
-    control = termios.CS8 | termios.CREAD | termios.CLOCAL
+    control = (termios.CS7 if place.bits == 7 else termios.CS8) | termios.CREAD | termios.CLOCAL
     if place.parity != "N":
         control |= termios.PARENB
     if place.parity == "O":

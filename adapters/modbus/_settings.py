@@ -9,11 +9,13 @@ from pydantic import AfterValidator, Field, model_validator
 from schemas.bilingual import Bilingual
 from schemas.model import Duration, Strict
 
-Transport = Literal["tcp", "rtu-over-tcp"]
+Transport = Literal["tcp", "rtu-over-tcp", "ascii-over-tcp", "udp"]
+Frames = Literal["mbap", "rtu", "ascii"]
+"""What a frame looks like: with a transaction number (MBAP), with a checksum alone, or in hexadecimal digits."""
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 Parity = Literal["N", "E", "O"]
 
-_OF_SERIAL = ("baud", "parity", "stop")
+_OF_SERIAL = ("baud", "parity", "stop", "bits", "framing")
 _OF_NETWORK = ("port", "transport")
 
 
@@ -84,7 +86,7 @@ class ModbusLinkSettings(Strict):
     transport: Transport = Field(
         default="tcp",
         description="tcp: Modbus TCP frames (MBAP). rtu-over-tcp: serial frames with checksum in a TCP connection, as serial "
-        "servers in transparent mode pass them on.",
+        "servers in transparent mode pass them on; ascii-over-tcp: the same of devices that speak Modbus ASCII. udp: MBAP frames in datagrams.",
     )
     serial: str | None = Field(
         default=None, pattern="^/dev/.",
@@ -93,7 +95,11 @@ class ModbusLinkSettings(Strict):
     )  # fmt: skip
     baud: Baud = Field(default=9600, description="Serial port: bits per second, as set at every device on the line.")
     parity: Parity = Field(default="N", description="Serial port: parity none (N), even (E) or odd (O).")
-    stop: Literal[1, 2] = Field(default=1, description="Serial port: stop bits. Eight data bits always.")
+    stop: Literal[1, 2] = Field(default=1, description="Serial port: stop bits.")
+    framing: Literal["rtu", "ascii"] = Field(
+        default="rtu", description="Serial port: Modbus RTU, which nearly all devices speak, or Modbus ASCII."
+    )
+    bits: Literal[7, 8] = Field(default=8, description="Serial port: data bits. 7 with `framing: ascii` alone.")
     listen: DialIn | None = Field(
         default=None,
         description="Instead of `host`: a unit that connects to the gateway (a 4G DTU, a serial server in client mode).",
@@ -127,16 +133,42 @@ class ModbusLinkSettings(Strict):
                         f"`{key}` 不属于 `{places[0]}` 链路：请删除",
                     )
                 )
+        if self.bits == 7 and self.framing == "rtu":
+            raise ValueError(
+                Bilingual(
+                    "`bits: 7` is for `framing: ascii`: an RTU frame has bytes of eight bits",
+                    "`bits: 7` 仅用于 `framing: ascii`：RTU 帧的字节为八位",
+                )
+            )
+        if self.listen is not None and self.datagrams:
+            raise ValueError(
+                Bilingual(
+                    "`transport: udp` has no connection that a unit could open: give its `host`",
+                    "`transport: udp` 没有可由设备建立的连接：请填写 `host`",
+                )
+            )
         return self
 
     @property
+    def frames(self) -> Frames:
+        """What the frames on this wire look like."""
+        if self.serial is not None:
+            return self.framing
+        return {"rtu-over-tcp": "rtu", "ascii-over-tcp": "ascii"}.get(self.transport, "mbap")  # type: ignore[return-value]
+
+    @property
+    def datagrams(self) -> bool:
+        """Whether there is no connection: a frame is a datagram, which may be lost."""
+        return self.transport == "udp"
+
+    @property
     def rtu(self) -> bool:
-        """Whether frames are RTU, with a checksum and without transaction numbers."""
-        return self.serial is not None or self.transport == "rtu-over-tcp"
+        """Whether frames are those of a serial line, without transaction numbers."""
+        return self.frames != "mbap"
 
     def frame_length(self, pdu: int) -> int:
-        """Characters of a frame on a serial line with so many bytes from the function code on (Serial Line V1.02 §2.5.1)."""
-        return pdu + 3
+        """Characters of a frame on a serial line with so many bytes from the function code on (Serial Line V1.02 §2.5.1, §2.5.2)."""
+        return 2 * pdu + 7 if self.framing == "ascii" else pdu + 3
 
     @property
     def place(self) -> str:

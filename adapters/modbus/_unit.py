@@ -94,8 +94,8 @@ class Unit:
 
     def deadline(self, now: float) -> float:
         """Until when it should be asked, at least `now`: what is late is late. Only when `wake` has come."""
-        if self.identification.wanted:
-            return now + IDENTIFY_WITHIN
+        if self.identification.wanted and min(device.next_due() for device in self.devices) > now:
+            return now + IDENTIFY_WITHIN  # once it has values to give, it is asked in their place
         _, work = self.next_work(now)
         return max(work.due + (work.delay if isinstance(work, Refused) else work.period), now)
 

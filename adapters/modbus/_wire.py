@@ -12,7 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from pymodbus.framer.ascii import FramerAscii
 from pymodbus.framer.rtu import FramerRTU
+
+from adapters.modbus._codec import Request
+from adapters.modbus._settings import Frames
 
 _KEPT: Final = 1024
 """Bytes nobody asked for that are kept; a line full of another master's talk must not fill the memory."""
@@ -39,6 +43,8 @@ class Wire(ABC):
         self._loop = asyncio.get_running_loop()
         self._owner: _Attached | None = None
         self._asking = False
+        self.heard = False
+        """Something of the answer has come."""
         self._news = asyncio.Event()
         self.unasked = bytearray()
         """What came while nothing was asked."""
@@ -66,7 +72,15 @@ class Wire(ABC):
 
     @asking.setter
     def asking(self, value: bool) -> None:
-        self._asking = value
+        self._asking, self.heard = value, False
+
+    def time_of(self, request: Request) -> float:
+        """Seconds that request and answer take on the wire at the longest, beside what the unit takes to think."""
+        return 0.0
+
+    def watch(self, request: Request, timeout: float, give_up: Callable[[], None]) -> asyncio.TimerHandle | None:
+        """Calls `give_up` when so long after the request's last character nothing of an answer has come, where that can be known."""
+        return None
 
     @abstractmethod
     def write(self, data: bytes) -> None:
@@ -91,6 +105,7 @@ class Wire(ABC):
             return
         data = self.cleaned(data)
         if data:
+            self.heard = True
             self._owner.protocol.data_received(data)
 
     def cleaned(self, data: bytes) -> bytes:
@@ -130,18 +145,27 @@ class _Attached(asyncio.Transport):
         self.close()
 
 
-def of_unit(data: bytes, unit: int | None) -> bool:
+def of_unit(data: bytes, unit: int | None, frames: Frames) -> bool:
     """Whether this is one whole frame of that unit, such as an answer that came too late."""
+    if frames == "ascii":
+        whole = _ascii_frames(data)
+        return len(whole) == 1 and whole[0][0] == unit
     return len(data) >= 4 and data[0] == unit and _intact(data)
 
 
-def foreign_request(data: bytes) -> bool:
+def foreign_request(data: bytes, frames: Frames) -> bool:
     """Whether somewhere in these bytes stands a whole read request of functions 3 and 4, or a write of one register: we have sent none
     that nobody waits for.
 
     An answer to functions 3 and 4 has an odd number of bytes; what is eight long and has a right checksum came from a master (or confirms
-    what a master wrote).
+    what a master wrote). In ASCII frames it is seven, with a checksum of one byte.
     """
+    if frames == "mbap":
+        return False
+    if frames == "ascii":
+        return any(
+            len(one) == _REQUEST - 1 and 1 <= one[0] <= 247 and one[1] in (3, 4, 6) for one in _ascii_frames(data)
+        )
     return any(
         1 <= data[at] <= 247 and data[at + 1] in (3, 4, 6) and _intact(data[at : at + _REQUEST])
         for at in range(len(data) - _REQUEST + 1)
@@ -150,3 +174,16 @@ def foreign_request(data: bytes) -> bool:
 
 def _intact(frame: bytes) -> bool:
     return FramerRTU.compute_CRC(frame[:-2]) == int.from_bytes(frame[-2:], "big")
+
+
+def _ascii_frames(data: bytes) -> list[bytes]:
+    """The whole frames among these characters, from unit to checksum (Serial Line V1.02 §2.5.2.1)."""
+    found = []
+    for line in data.split(FramerAscii.END)[:-1]:
+        try:
+            frame = bytes.fromhex(line.rpartition(FramerAscii.START)[2].decode("ascii"))
+        except ValueError:  # noise
+            continue
+        if len(frame) >= 3 and FramerAscii.check_LRC(frame[:-1], frame[-1]):
+            found.append(frame)
+    return found

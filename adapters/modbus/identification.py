@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from adapters.contract import TransientError
-from adapters.modbus._link import Link, NoAnswerError, Request, Response
+from adapters.modbus._codec import Request, Response
+from adapters.modbus._link import Link, NoAnswerError
 
 FUNCTION: Final = 0x2B
 _MEI: Final = 0x0E

@@ -1,7 +1,7 @@
 """Frames as text and as a pcapng file (draft-ietf-opsawg-pcapng §4), which Wireshark opens.
 
 Frames are recorded above TCP. The file therefore has them in IPv4 and TCP headers that are made up: 192.0.2.1 is the gateway, 192.0.2.2 the
-device, and the port the protocol's registered one (502, 4840), so that Wireshark decodes by itself; serial frames are of link type USER0.
+device, and the port the protocol's registered one (502, 4840), so that Wireshark decodes by itself; RTU frames are of link type USER0, ASCII frames of USER1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from gateway import __version__
 from schemas.times import to_rfc3339
 
 _RAW_IP: Final = 101
-_USER0: Final = 147
+_SERIAL: Final = {"modbus-rtu": 147, "modbus-ascii": 148}
+"""Link types USER0 and USER1."""
 _PORTS: Final[dict[str, int]] = {"modbus-tcp": 502, "opcua": 4840}
 _OUR_PORT: Final = 50_000
 _GATEWAY, _DEVICE = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
@@ -43,7 +44,7 @@ def as_pcapng(frames: Iterable[Frame], wire: Wire, link: str) -> Iterator[bytes]
         + _option(_APPLICATION, f"guantong {__version__}")
         + _option(_END, ""),
     )
-    kind = _USER0 if wire == "modbus-rtu" else _RAW_IP
+    kind = _SERIAL.get(wire, _RAW_IP)
     yield _block(_INTERFACE, struct.pack("<HHI", kind, 0, 0) + _option(_NAME, link) + _option(_END, ""))
     next_byte = {"sent": 1, "received": 1}
     notes: list[str] = []

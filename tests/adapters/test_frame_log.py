@@ -34,7 +34,7 @@ def test_the_ring_keeps_the_newest_and_their_numbers() -> None:
 
 
 def test_modbus_tcp_frames_are_named() -> None:
-    log = modbus_log(rtu=False)
+    log = modbus_log("mbap")
     trace = tracer(log, lambda: 5)
     assert trace(True, REQUEST) is REQUEST
     trace(False, ANSWER[:10])
@@ -51,7 +51,7 @@ def test_modbus_tcp_frames_are_named() -> None:
 
 
 def test_rtu_frames_are_named_and_their_checksum_is_looked_at() -> None:
-    log = modbus_log(rtu=True)
+    log = modbus_log("rtu")
     trace = tracer(log, lambda: 5)
     trace(True, bytes.fromhex("010300000001840a"))
     trace(False, bytes.fromhex("0103020005ffff"))
@@ -61,7 +61,7 @@ def test_rtu_frames_are_named_and_their_checksum_is_looked_at() -> None:
 
 
 def test_large_frames_are_kept_in_part() -> None:
-    log = modbus_log(rtu=False)
+    log = modbus_log("mbap")
     tracer(log, lambda: 5)(False, bytes(LARGEST + 9))
     (frame,) = log.frames()
     assert (len(frame.data), frame.size) == (LARGEST, LARGEST + 9)

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from adapters.contract import LinkSpec, SystemClock, TransientError
 from adapters.modbus import ModbusAdapter, ModbusLinkSettings, _dial_in, _unit
+from adapters.modbus._codec import Request
 from adapters.modbus._dial_in import stripped
-from adapters.modbus._link import Link, NoAnswerError, Request
+from adapters.modbus._link import Link, NoAnswerError
 from tests.adapters.modbus_server import HOST, Running, Spec, holding, rtu_frame, tcp_frame
 from tests.servers.waiting import eventually_async
 

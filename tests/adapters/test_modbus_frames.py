@@ -10,7 +10,7 @@ import pytest
 from pymodbus.pdu import ModbusPDU
 
 from adapters.contract import TransientError
-from adapters.modbus import ModbusAdapter, _link, _unit
+from adapters.modbus import ModbusAdapter, _codec, _unit
 from tests.adapters.modbus_server import Ask, Running, Server, Spec, holding
 from tests.servers.waiting import eventually_async
 
@@ -270,14 +270,14 @@ async def test_a_cancellation_in_the_moment_of_the_answer_is_not_forgotten(
         adapter = ModbusAdapter(two_units(server).build())
         await adapter.connect()
         read = asyncio.ensure_future(adapter.read([1]))
-        decode = _link._RawDecoder.decode
+        decode = _codec.RawDecoder.decode
 
-        def cancelling(decoder: _link._RawDecoder, frame: bytes) -> ModbusPDU | None:
+        def cancelling(decoder: _codec.RawDecoder, frame: bytes) -> ModbusPDU | None:
             read.cancel()
             return decode(decoder, frame)
 
         with monkeypatch.context() as patched:
-            patched.setattr(_link._RawDecoder, "decode", cancelling)
+            patched.setattr(_codec.RawDecoder, "decode", cancelling)
             await asyncio.wait({read})
         assert read.cancelled()
         assert list((await adapter.read([2])).values) == [1200]

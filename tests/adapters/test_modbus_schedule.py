@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from adapters.contract import DeviceState, LinkSpec, Samples
+from adapters.modbus._codec import Request
 from adapters.modbus._lanes import Lane, Lanes
-from adapters.modbus._link import Request
 from schemas.profile import Group
 from tests.adapters.modbus_server import Spec, holding
 from tests.adapters.virtual_line import VirtualRun, Wire, run_line, second
@@ -276,3 +276,17 @@ def test_a_device_that_stays_busy_has_that_status_in_each_slot() -> None:
     assert all(s.status and s.complete_to is not None for s in rows)
     assert done.line.overruns == 0
     assert 5 <= len(wire.times(1)) / len(rows) <= 7  # after 0.1, 0.2, 0.4, 0.8 s, and no storm
+
+
+# ------------------------------------------------------------------------------------------------------- who a device is
+
+
+def test_on_a_full_line_every_unit_is_asked_who_it_is_and_goes_on_giving_values() -> None:
+    wire = Wire(answer=0.02, hook=lambda request: 1 if request.function_code == 43 else 0)
+    spec = Spec(1)
+    for unit in (1, 2, 3):
+        spec.device(unit, [holding(0)], period=0.03)
+    run(spec, wire, 10)
+    asked = Counter((request.dev_id, request.function_code) for _, request, _ in wire.asked)
+    assert [asked[unit, 43] for unit in (1, 2, 3)] == [1, 1, 1]
+    assert all(asked[unit, 3] >= 160 for unit in (1, 2, 3))

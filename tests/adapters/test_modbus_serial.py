@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from adapters.contract import DeviceState, LinkSpec, SystemClock, TransientError
 from adapters.modbus import ModbusAdapter, ModbusLinkSettings, _link, _unit
-from adapters.modbus._link import Link, NoAnswerError, Request
+from adapters.modbus._codec import Request
+from adapters.modbus._link import Link, NoAnswerError
 from adapters.modbus._serial import SerialPlace, close_port, open_port
 from adapters.modbus._wire import foreign_request, of_unit
 from tests.adapters.modbus_server import Running, Spec, holding, rtu_frame
@@ -253,15 +254,15 @@ async def test_a_cancelled_read_leaves_nothing_behind() -> None:
 def test_what_a_master_says_is_known_from_what_a_unit_says() -> None:
     answer = rtu_frame(1, bytes((3, 2, 0, 5)))
     request = rtu_frame(1, bytes((3, 0, 0, 0, 2)))
-    assert foreign_request(request)
-    assert foreign_request(b"\x00" + request + answer)
-    assert not foreign_request(answer)
-    assert not foreign_request(answer + answer)
-    assert not foreign_request(request[:-1])
-    assert of_unit(answer, 1)
-    assert not of_unit(answer, 2)
-    assert not of_unit(answer[:-1], 1)
-    assert not of_unit(answer, None)
+    assert foreign_request(request, "rtu")
+    assert foreign_request(b"\x00" + request + answer, "rtu")
+    assert not foreign_request(answer, "rtu")
+    assert not foreign_request(answer + answer, "rtu")
+    assert not foreign_request(request[:-1], "rtu")
+    assert of_unit(answer, 1, "rtu")
+    assert not of_unit(answer, 2, "rtu")
+    assert not of_unit(answer[:-1], 1, "rtu")
+    assert not of_unit(answer, None, "rtu")
 
 
 async def test_foreign_traffic_keeps_the_link_off_the_line(monkeypatch: pytest.MonkeyPatch) -> None:

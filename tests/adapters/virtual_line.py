@@ -10,10 +10,11 @@ from itertools import pairwise
 from typing import Any
 
 from adapters.contract import Item, LinkSpec
+from adapters.modbus._codec import Request, Response
 from adapters.modbus._device import Device
 from adapters.modbus._lanes import Lane
 from adapters.modbus._line import Line
-from adapters.modbus._link import Link, NoAnswerError, Request, Response
+from adapters.modbus._link import Link, NoAnswerError
 from tests.adapters.virtual_loop import START, LoopClock
 
 
@@ -28,11 +29,13 @@ class Wire:
     """Seconds, request, lane, in the order in which they went out."""
 
     def times(self, unit: int, address: int | None = None, since: float = 0.0) -> list[float]:
-        """When a unit (at an address) was asked."""
+        """When a unit (at an address) was asked for registers."""
         return [
             at
             for at, request, _ in self.asked
-            if at >= since and request.dev_id == unit and address in (None, request.address)
+            if at >= since
+            and (request.dev_id, request.function_code) == (unit, 3)
+            and address in (None, request.address)
         ]
 
     def intervals(self, unit: int, address: int | None = None, since: float = 0.0) -> list[float]:
@@ -103,6 +106,8 @@ async def run_line(
     line = Line(spec.settings, link, [Device(device) for device in spec.devices], spec.clock)  # type: ignore[arg-type]
     run = VirtualRun(line, link, wire)
     loop = asyncio.get_running_loop()
+    for unit in line._units:
+        unit.begin()  # as at a connect
 
     async def iterate() -> None:
         async for item in line.run():

@@ -29,7 +29,7 @@ AT = 1_780_000_000_000_000
 
 
 def modbus() -> FrameLog:
-    log = frame_log(rtu=False)
+    log = frame_log("mbap")
     trace = tracer(log, lambda: AT)
     log.note(AT, "connected to 192.0.2.9:502")
     trace(True, REQUEST)

@@ -209,9 +209,9 @@ SECTIONS: Final[dict[str, Section]] = {
         "一个扫描组（Modbus）或一个订阅（OPC UA）。",
         {
             "period": "扫描周期；OPC UA：发布间隔，或轮询的周期。",
+            "phase": "Modbus：采集时刻在时钟上的位置：自 UTC 1970 年 1 月 1 日零时起，每个周期整数倍之后多久；周期 1min、相位 5s：每分钟的第 5 秒。默认从连接建立时开始。",
             "mode": "OPC UA：数值如何得来。subscribe：由服务器通知变化；poll：按固定周期读取全部；both：订阅，并每隔 `poll` 读取一遍，找出订阅没有通知的变化。",
             "poll": "OPC UA，mode 为 both：每隔多久再读取全部一遍。",
-            "phase": "Modbus：采集时刻在时钟上的位置：自 UTC 1970 年 1 月 1 日零时起，每个周期整数倍之后多久；周期 1min、相位 5s：每分钟的第 5 秒。默认从连接建立时开始。",
             "sampling": "OPC UA：采样间隔；默认等于周期。0：按服务器的最快速度。",
             "queue": "OPC UA：服务器为每个信号保留的数值个数；默认够两个发布间隔并略有余量。",
             "discard": "OPC UA：队列满时丢弃最旧的还是最新的。",

@@ -31,12 +31,14 @@ from adapters.contract import (
     DeviceState,
     EventTrouble,
     Identity,
+    Interrupted,
     Item,
     LinkSpec,
     LinkTrouble,
     Lost,
     PointTrouble,
     Recovered,
+    Refilled,
     Samples,
     TransientError,
     WritesDisabledError,
@@ -165,9 +167,20 @@ def check_item(item: Item) -> None:
     elif isinstance(item, Lost):
         assert item.cause in set(Cause), f"{item.cause!r} is not a cause of schemas.wire.Cause"
         assert item.start <= item.end
+    elif isinstance(item, Refilled):
+        for lost in (*item.lost, *item.rest):
+            check_item(lost)
     else:
         kinds = (
-            DeviceEvent | DeviceState | PointTrouble | EventTrouble | LinkTrouble | DeadbandHeld | Recovered | Identity
+            DeviceEvent
+            | DeviceState
+            | PointTrouble
+            | EventTrouble
+            | LinkTrouble
+            | DeadbandHeld
+            | Recovered
+            | Interrupted
+            | Identity
         )
         assert isinstance(item, kinds), f"{type(item).__name__} is no item"
 

@@ -314,6 +314,32 @@ class Recovered:
 
 
 @dataclass(slots=True)
+class Interrupted:
+    """On a link that lives, something of `points` is missing just before the items that follow, and the device may still have it. What it gives
+    follows as rows flagged `HISTORICAL`, those of each point in the order of time, and `Refilled` ends it; until then `complete_to` of the
+    group stays before the loss.
+
+    The next live row of each of these points is stored even if it equals the last, since there may have been another between them. It may come
+    once more before the history is handed on: whatever was read of it earlier, its first row is stored too.
+    """
+
+    device: str
+    group: str
+    points: Sequence[int]
+
+
+@dataclass(slots=True)
+class Refilled:
+    """The losses `lost` of a link that lives are filled as far as they can be: `rest` stays missing, the part of them that the rows since
+    `Interrupted` do not cover. Where the host could not take these rows, all of `lost` is missing."""
+
+    device: str
+    group: str
+    lost: Sequence[Lost]
+    rest: Sequence[Lost]
+
+
+@dataclass(slots=True)
 class DeadbandHeld:
     """From now on the device itself leaves out what lies within the deadbands of these points (`held`), or no longer does. While it does,
     each value that comes is stored if it differs: two deadbands, one after the other, would be one of twice the size."""
@@ -344,6 +370,8 @@ Item = (
     | EventTrouble
     | LinkTrouble
     | Recovered
+    | Interrupted
+    | Refilled
     | DeadbandHeld
     | Identity
 )

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from adapters.contract import Clock, Missed, Recovered, Samples
 from adapters.opcua import _history
@@ -25,7 +25,7 @@ from adapters.opcua._resolve import Unresolved
 from adapters.opcua._server_clock import TOLERANCE, ServerClock
 from adapters.opcua._session import Row, Session
 from adapters.opcua._strings import settle
-from adapters.opcua._subscription import Group
+from adapters.opcua._subscription import Group, Told
 from schemas.wire import Flag
 
 log = logging.getLogger("guantong.opcua")
@@ -34,6 +34,10 @@ _MARGIN: Final = 1_000_000
 """µs that are read on both sides beyond what is missing; what is there already is recognised."""
 LONGEST: Final = 600.0
 """Seconds for all the history of a group; what is not read by then stays missing."""
+_SAME_TIME: Final = 1_000
+"""µs by which a time in a history may differ from the live one: many keep milliseconds."""
+NOT_TO_LIVE: Final = "the history does not go on to the live values"
+INCOMPLETE: Final = "the history does not hold every value"
 _FIRST_VALUES: Final = 10.0
 """Seconds to wait for the first live value of each point."""
 _LAGS: Final = (0.5, 1.0, 2.0, 4.0)
@@ -51,6 +55,8 @@ class _Filled:
     """The newest row read."""
     meeting: Row | None = None
     """The newest row that is not later than the first live one."""
+    unseen: list[Told] = field(default_factory=list)
+    """Live rows that the history must have, and has not given yet."""
     problem: str = ""
 
 
@@ -58,19 +64,36 @@ class Backfill:
     """Fills the outage of one group; `run` ends with the answer in the outlet, whatever happens."""
 
     def __init__(
-        self, session: Session, outlet: Outlet, clock: Clock, server_clock: ServerClock, group: Group, since: int
+        self,
+        session: Session,
+        outlet: Outlet,
+        clock: Clock,
+        server_clock: ServerClock,
+        group: Group,
+        since: int,
+        *,
+        live: Mapping[int, Told] | None = None,
+        witnesses: Mapping[int, Sequence[Told]] | None = None,
+        longest: float | None = None,
     ) -> None:
-        """`since` (µs, gateway's clock): up to when everything is durable. Sets the group to remember its first live rows."""
+        """`since` (µs, gateway's clock): up to when everything is durable. `live`: the row of each point up to which its history must go;
+        None sets the group to remember its first live rows. `witnesses`: further live rows that a history must have to be believed.
+        `longest` is the time (s) for all of it, `LONGEST` if None."""
         self._session = session
         self._outlet = outlet
         self._clock = clock
         self._server_clock = server_clock
         self._group = group
         self._since = since
-        self.live: dict[int, tuple[Any, int, int | None]] = {}
-        """Value, status and source time (µs) of each point's first live row."""
-        group.firsts = self.live
-        self._until = clock.monotonic() + LONGEST
+        self.live: dict[int, Told] = dict(live or {})
+        """Each point's first live row."""
+        self.without: set[int] = set()
+        """Points of which the server keeps no history."""
+        self._witnesses = witnesses or {}
+        if live is None:
+            group.firsts = self.live
+        self._longest = LONGEST if longest is None else longest
+        self._until = clock.monotonic() + self._longest
         self._rows = 0
         self._end = since
 
@@ -81,12 +104,13 @@ class Backfill:
         """
         device, name = self._group.device, self._group.name
         try:
-            missed = await self.points(items)
+            async with self._group.reading:
+                missed = await self.points(items)
         finally:
             self._group.firsts = None
         if missed is not None and events:
             missed.append(Missed((), self._since, self._end, "events"))
-        self._outlet.put(Recovered(device, name, self._end, missed))
+        self._outlet.put(Recovered(device, name, self._group.until(self._end), missed))
 
     async def points(self, items: Sequence[Item]) -> list[Missed] | None:
         """Fills what it can of these points, whose first live rows are in `live` or come there; what stays missing. None: there is no
@@ -95,6 +119,7 @@ class Backfill:
             good = [item for item in items if item.node is not None and not isinstance(item.node, Unresolved)]
             with_history = await _history.kept(self._session, [item.node for item in good])
             wanted = [item for item, has in zip(good, with_history, strict=True) if has]
+            self.without = {item.point.id for item, has in zip(good, with_history, strict=True) if not has}
             return await self._fill(items, wanted) if wanted else None
         except (*EXPECTED, OutOfTimeError) as error:
             if not (fault_name(error) or isinstance(error, DecodingError | OutOfTimeError)):
@@ -110,7 +135,7 @@ class Backfill:
         shift = offset if abs(offset) > TOLERANCE else 0
         margin = _MARGIN + (0 if shift else abs(offset))
         start, stop = self._since + shift - margin, end + shift + margin
-        filled = [_Filled(item) for item in wanted]
+        filled = [_Filled(item, unseen=list(self._witnesses.get(item.point.id, ()))) for item in wanted]
         await self._reach_back(filled, start)
         await self._read(filled, start, stop)
         for pause in _LAGS:
@@ -148,7 +173,7 @@ class Backfill:
                 self._note(each, row)
             await self._give(each.item.point.id, rows)
             if self._clock.monotonic() > self._until:
-                raise OutOfTimeError(f"not read within {LONGEST:g} s")
+                raise OutOfTimeError(f"not read within {self._longest:g} s")
 
         try:
             problems = await _history.raw(self._session, [each.item.node for each in filled], start, stop, take)
@@ -166,13 +191,13 @@ class Backfill:
         live = self.live.get(each.item.point.id)
         if live is not None and live[2] is not None and (row[2] or 0) <= live[2]:
             each.meeting = row
+        if each.unseen:
+            each.unseen = [told for told in each.unseen if not _is_the_row(row, told)]
 
     def _meets(self, each: _Filled) -> bool:
         """Whether the history goes on to the first live value."""
         live, row = self.live.get(each.item.point.id), each.meeting
-        if live is None or row is None:
-            return False
-        return (row[0] == live[0] or (row[0] != row[0] and live[0] != live[0])) and row[1] >> 30 == live[1] >> 30
+        return live is not None and row is not None and _same(row, live)
 
     async def _give(self, point: int, rows: list[Row]) -> None:
         await self._outlet.room()
@@ -204,9 +229,20 @@ class Backfill:
                 if not self._meets(each):
                     until = each.last[2] if each.last is not None else None
                     begin = self._since if until is None else max(self._since, until - shift)
-                    detail = each.problem or "the history does not go on to the live values"
-                    parts[min(begin, end), end, detail].append(point)
+                    parts[min(begin, end), end, each.problem or NOT_TO_LIVE].append(point)
+                elif each.unseen:
+                    parts[self._since, end, INCOMPLETE].append(point)
         return [
             Missed(None if len(points) == len(items) else tuple(points), start, stop, detail)
             for (start, stop, detail), points in parts.items()
         ]
+
+
+def _same(row: Row, told: Told) -> bool:
+    """One value and quality; NaN is NaN."""
+    return (row[0] == told[0] or (row[0] != row[0] and told[0] != told[0])) and row[1] >> 30 == told[1] >> 30
+
+
+def _is_the_row(row: Row, told: Told) -> bool:
+    """Whether a row of the history is this live one."""
+    return abs((row[2] or 0) - (told[2] or 0)) < _SAME_TIME and _same(row, told)

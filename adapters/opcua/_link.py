@@ -22,6 +22,7 @@ from adapters.opcua._acknowledgements import Acknowledgements
 from adapters.opcua._backfill import Backfill
 from adapters.opcua._errors import EXPECTED, translate
 from adapters.opcua._limits import Limits
+from adapters.opcua._losses import Losses
 from adapters.opcua._monitored import Monitored
 from adapters.opcua._monitoring import Item
 from adapters.opcua._orphans import Orphan
@@ -75,6 +76,10 @@ class Link:
         self.monitored = Monitored(
             settings, limits, self.session, self.outlet, self._clock, self._server_clock, self._publisher, logged
         )
+        self._losses = Losses(
+            self.session, self.outlet, self._clock, self._server_clock, lambda: self.monitored.items, self._spawn
+        )
+        self.monitored.on_loss = self._losses.take
         self._retrying = Retrying(
             spec.devices, settings, self.session, self.outlet, self._clock, self.monitored, self._spawn,
             self._root, self._begin,
@@ -126,7 +131,8 @@ class Link:
     @property
     def resumable(self) -> bool:
         """Whether the link was lost in a way that the server's side of it may have outlived."""
-        return bool(self._publisher.subscriptions) and _resumption.resumable(self.outlet.error)
+        whole = bool(self._publisher.subscriptions) and not self._retrying.unfinished
+        return whole and _resumption.resumable(self.outlet.error)
 
     async def _resume(self, before: Link) -> bool:
         """Goes on with the subscriptions of the lost link, where the server still has all of them and nothing else has changed."""
@@ -140,7 +146,7 @@ class Link:
         self.transferred = not self.session.resumed
         self.monitored.take_over(before.monitored, subscriptions)
         every = self.monitored.items
-        _resumption.adopt(subscriptions, every, self.outlet, self._clock, initial=self.transferred)
+        _resumption.adopt(subscriptions, self.outlet, self._clock, initial=self.transferred)
         await self.monitored.definitions.prepare([item.node for item in every.values() if item.structured])
         self.monitored.report([item for item in every.values() if not item.alive])
         for item in every.values():

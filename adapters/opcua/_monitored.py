@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from asyncua import ua
 
-from adapters.contract import Clock, DeadbandHeld, DeviceSpec, EventTrouble, PointTrouble, Samples
+from adapters.contract import Clock, DeadbandHeld, DeviceSpec, EventTrouble, Lost, PointTrouble, Samples
 from adapters.opcua import _clauses, _events, _monitoring, _resolve
 from adapters.opcua._conditions import Conditions, Refresher
 from adapters.opcua._deadband import DeadbandProbe
@@ -78,6 +78,8 @@ class Monitored:
         """Told (subscription, point, status) of a node that is gone or refused."""
         self.on_back: Callable[[int], None] = lambda _: None
         """Told a point in trouble that has a value again."""
+        self.on_loss: Callable[[Group, Lost], bool] = lambda *_: False
+        """See `Group.on_loss`."""
         self._held: set[int] = limits.held
 
     def opened(self) -> None:
@@ -88,9 +90,13 @@ class Monitored:
         """Goes on with what a lost link monitored, whose subscriptions these are."""
         self.groups, self.items, self.event_items = before.groups, before.items, before.event_items
         self.roots, self.due, self.redone = before.roots, before.due, before.redone
+        for (_, name), group in self.groups.items():
+            if name != _EVENTS:
+                group.on_loss = self.on_loss
         for subscription in subscriptions:
             subscription.clock = self.server_clock
             subscription.on_gone, subscription.on_back = self.on_gone, self.on_back
+            subscription.queue_sizes = self.queue_sizes
             for event in subscription.events.values():
                 self.refresh(event, subscription)
         for event in self.event_items:
@@ -106,7 +112,7 @@ class Monitored:
             both = device.options.get(name, GroupOptions()).mode == "both"
             self.groups[key] = Group(
                 device.id, name, device.groups.get(name, 1.0),
-                encoding=_resolve.rules_of(device).encoding, told={} if both else None,
+                encoding=_resolve.rules_of(device).encoding, told={} if both else None, on_loss=self.on_loss,
             )  # fmt: skip
         return self.groups[key]
 
@@ -224,6 +230,11 @@ class Monitored:
             self.log(f"{device}/{group}", f"device {device}: {text}")
         self.wake.set()
 
+    def queue_sizes(self, subscription: Subscription) -> dict[int, int]:
+        """Point -> values that its queue holds at the server, for those that hold more than the newest."""
+        known = (self.items[point] for point in subscription.points if point in self.items)
+        return {item.point.id: item.queue for item in known if item.queue > 1}
+
     def _room(self, subscription: Subscription) -> int:
         most = self._settings.items_per_subscription
         if self._limits.items_per_subscription is not None:
@@ -243,7 +254,7 @@ class Monitored:
         subscription = Subscription(
             int(answer.SubscriptionId), group, publishing, publishing * max(1, int(answer.RevisedMaxKeepAliveCount)),
             self.server_clock, self.outlet, heard=self.clock.monotonic(), previous=self.clock.now(),
-            on_gone=self.on_gone, on_back=self.on_back,
+            on_gone=self.on_gone, on_back=self.on_back, queue_sizes=self.queue_sizes,
         )  # fmt: skip
         group.subscriptions.append(subscription)
         self.publisher.add(subscription)

@@ -210,7 +210,8 @@ class Publisher:
     def _lose(self, subscription: Subscription, first: int, last: int) -> None:
         detail = f"notifications {first} to {last} of subscription {subscription.id} are gone"
         log.warning("%s: %s", self._session.settings.endpoint, detail)
-        subscription.lose(subscription.lost(subscription.previous, self._clock.now(), Cause.LOST, detail))
+        lost = subscription.lost(subscription.previous, self._clock.now(), Cause.LOST, detail)
+        subscription.outlet.put(subscription.group.lose(lost))
         self._count("lost", last - first + 1)
 
     def _undecodable(self, error: DecodingError, received: int) -> None:

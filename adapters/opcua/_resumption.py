@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from asyncua import ua
 
-from adapters.contract import Clock, Lost, Recovered, Samples
-from adapters.opcua._backfill import Backfill
+from adapters.contract import Clock, Recovered
+from adapters.opcua import _losses
 from adapters.opcua._errors import EXPECTED, fault_name
 from adapters.opcua._monitoring import Item
 from adapters.opcua._outlet import Outlet
-from adapters.opcua._resolve import Unresolved
 from adapters.opcua._server_clock import ServerClock
-from adapters.opcua._session import Row, Session
-from adapters.opcua._strings import settle
+from adapters.opcua._session import Session
 from adapters.opcua._subscription import Group, Subscription
-from schemas.wire import Flag
 
 log = logging.getLogger("guantong.opcua")
 
@@ -72,20 +69,18 @@ async def drop(session: Session, ids: Sequence[int]) -> None:
             raise
 
 
-def adopt(
-    subscriptions: Iterable[Subscription], items: Mapping[int, Item], outlet: Outlet, clock: Clock, *, initial: bool
-) -> None:
+def adopt(subscriptions: Iterable[Subscription], outlet: Outlet, clock: Clock, *, initial: bool) -> None:
     """Makes subscriptions of a lost link those of the present one. `initial`: the server repeats the last value of each item."""
     for subscription in subscriptions:
         subscription.outlet = outlet
         subscription.heard = clock.monotonic()
         subscription.held.clear()  # not acknowledged, so the server gives it again
         subscription.repairing = False
-        subscription.queues = {p: items[p].queue for p in subscription.points if p in items and items[p].queue > 1}
+        subscription.queues = subscription.queue_sizes(subscription)
         if initial:
             subscription.initial.update(subscription.points)
-        if subscription.group.holes is None and not subscription.events:
-            subscription.group.holes = []
+        if not subscription.events:
+            subscription.group.answering = True
 
 
 async def gone_on(
@@ -108,67 +103,26 @@ async def gone_on(
         unknown = server_clock.offset is None and s.heard > began  # a server that does not tell its time
         return s.repairing or (s.complete_to == before.get(s) and not unknown)
 
-    while any(waiting(s) for s in group.subscriptions):  # noqa: ASYNC110  silence is watched
+    while group.growing or any(waiting(s) for s in group.subscriptions):  # noqa: ASYNC110  silence is watched
         await asyncio.sleep(_LOOK)
-    holes = list(group.holes or ())  # kept until they are told: the link may break once more before
-    end = group.completed() or clock.now()
-    good = [i for i in items if i.alive and i.node is not None and not isinstance(i.node, Unresolved)]
-    rows = await session.read([item.node for item in good])
-    if holes:
-        live = {item.point.id: row for item, row in zip(good, rows, strict=True)}
-        await _fill(session, outlet, clock, server_clock, group, items, holes, live)
-    for hole in (group.holes or [])[len(holes) :]:
-        outlet.put(hole)
-    group.holes = None
-    if since is not None:
-        outlet.put(Recovered(group.device, group.name, end, (), timed=False))
-    if not rows:
-        return
-    samples = Samples(
-        group.device, group.name, clock.now(), [item.point.id for item in good], [row[0] for row in rows],
-        source_ts=[row[2] if row[2] is not None else row[3] for row in rows], status=[row[1] for row in rows],
-        flags=[int(Flag.HISTORICAL | (Flag.NO_SOURCE_TIME if row[2] is None else 0)) for row in rows],
-    )  # fmt: skip
-    settle(samples, group.encoding)
-    await outlet.room()
-    outlet.put_history(samples)
-
-
-async def _fill(
-    session: Session,
-    outlet: Outlet,
-    clock: Clock,
-    server_clock: ServerClock,
-    group: Group,
-    items: Sequence[Item],
-    holes: Sequence[Lost],
-    live: Mapping[int, Row],
-) -> None:
-    """Reads from the history what the holes left out, up to the present values in `live`; tells what stays lost."""
-    points = {point for hole in holes for point in (group_points(items) if hole.points is None else hole.points)}
-    wanted = [item for item in items if item.point.id in points and item.point.id in live]
-    backfill = Backfill(session, outlet, clock, server_clock, group, min(hole.start for hole in holes))
-    backfill.live.update({point: (row[0], row[1], row[2]) for point, row in live.items()})
-    missed = await backfill.points(wanted)
-    left = set(points)
-    if missed is not None:
-        open_ones = {point for part in missed for point in (part.points if part.points is not None else points)}
-        left &= open_ones
-    group.firsts = None
-    for hole in holes:
-        rest = sorted(left & (points if hole.points is None else set(hole.points)))
-        if rest:
-            outlet.put(Lost(hole.device, rest, hole.start, hole.end, hole.cause, hole.count, hole.detail, hole.token))
+    good = _losses.readable(items)
+    async with group.reading:
+        end = group.reached() or clock.now()
+        rows = await session.read([item.node for item in good])
+        if group.holes:  # they stay there until they are told: the link may break once more before
+            live = {item.point.id: row for item, row in zip(good, rows, strict=True)}
+            await _losses.fill(session, outlet, clock, server_clock, group, good, live)
+        group.answering = False
+        if since is not None:
+            outlet.put(Recovered(group.device, group.name, group.until(end), (), timed=False))
+        await _losses.hand_on(outlet, clock, group, good, rows)
+    if group.holes:
+        group.on_loss(group, group.holes[0])
 
 
 def same_session(session: Session, before: Session) -> bool:
     """Whether what the server was left with is the session of that link, and not one that was begun since and came to nothing."""
     return session.orphan is not None and before.orphan is not None and session.orphan.token == before.orphan.token
-
-
-def group_points(items: Iterable[Item]) -> set[int]:
-    """The points of these items."""
-    return {item.point.id for item in items}
 
 
 def resumable(error: Any) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from adapters.contract import Clock, DeviceSpec, DeviceState, Lost, PointTrouble
+from adapters.contract import Clock, DeviceSpec, DeviceState, Interrupted, Lost, PointTrouble
 from adapters.opcua import _monitoring
 from adapters.opcua._errors import lost
 from adapters.opcua._monitored import Monitored, Spawn
@@ -55,6 +55,8 @@ class Retrying:
         self._spawn = spawn
         self._root = root
         self._begin = begin
+        self.unfinished = 0
+        """Subscriptions that the server ended and that are not made anew: on another link everything is."""
 
     async def run(self) -> None:
         """Tries refused items, missing roots and refused event clauses again, each with its own growing pause."""
@@ -154,19 +156,38 @@ class Retrying:
             return
         log.warning("%s: the server ended subscription %d: %s", self._settings.endpoint, subscription.id, name)
         group = subscription.group
-        points = None if subscription.events else sorted(subscription.points)
+        points = sorted(subscription.points)
         now = self._clock.now()
         hole = Lost(group.device, points, min(subscription.previous, now), now, Cause.LOST)
         hole.detail = f"the server ended the subscription: {name}"
-        self._outlet.put(hole)
-        self._spawn(self._redo(subscription, hole))
+        self.unfinished += 1
+        if subscription.events:
+            hole.points = None
+            self._outlet.put(hole)
+            self._spawn(self._redo_events(subscription, hole))
+        else:
+            group.growing += 1
+            group.holes.append(hole)
+            self._outlet.put(Interrupted(group.device, group.name, points))
+            self._spawn(self._redo(subscription, hole))
 
-    async def _redo(self, subscription: Subscription, hole: Lost) -> None:
-        """Makes it anew; what changes until then is lost too."""
+    async def _redo_events(self, subscription: Subscription, hole: Lost) -> None:
+        """Makes it anew; what happens until then is lost too."""
         try:
             await self._make_anew(subscription)
+            self.unfinished -= 1
         finally:
             self._outlet.put(replace(hole, start=hole.end, end=self._clock.now()))
+
+    async def _redo(self, subscription: Subscription, hole: Lost) -> None:
+        """Makes it anew; what changes until then is part of the loss. Where that fails the link does, and its outage goes on from there:
+        the group was told to be complete up to the begin of the loss."""
+        group = subscription.group
+        await self._make_anew(subscription)
+        self.unfinished -= 1
+        hole.end = self._clock.now()
+        group.growing -= 1
+        group.on_loss(group, hole)
 
     async def _make_anew(self, subscription: Subscription) -> None:
         for event in subscription.events.values():

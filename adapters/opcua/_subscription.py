@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Final
 
-from adapters.contract import Item, Lost, PointTrouble, Samples
+from adapters.contract import Interrupted, Item, Lost, PointTrouble, Samples
 from adapters.opcua._conditions import REFRESH_EVENTS
 from adapters.opcua._decode import Message
 from adapters.opcua._events import QUEUE_OVERFLOW, EventItem, to_event
@@ -27,6 +28,8 @@ DELETED: Final = frozenset({codes.BAD_NODE_ID_UNKNOWN, codes.BAD_NODE_ID_INVALID
 GONE: Final = DELETED | {0x801F0000, 0x803A0000, 0x80350000}
 """And of one that may no longer be read: BadUserAccessDenied, BadNotReadable, BadAttributeIdInvalid. A new item may bring it back."""
 _LARGEST: Final = 0xFFFFFFFF
+_ASIDE: Final = (Lost, Interrupted, PointTrouble)
+"""Items that carry no token."""
 Told = tuple[Any, int, int | None]
 """Value, status and source time (µs) of a row."""
 
@@ -52,8 +55,20 @@ class Group:
     """All items are created (or known to be troubled); before that nothing is complete."""
     encoding: str = UTF8
     """How the device encodes its strings."""
-    holes: list[Lost] | None = None
-    """Losses of an outage that the subscriptions have outlived, while they may still be filled from the server's history."""
+    holes: list[Lost] = field(default_factory=list)
+    """Losses that may still be filled from the server's history, in the order in which they came. The group is complete up to them at most."""
+    growing: int = 0
+    """How many of them go on: subscriptions that the server ended, and that are not made anew yet."""
+    answering: bool = False
+    """Whether the subscriptions have outlived an outage of which the answer is still due, with the losses in it."""
+    on_loss: Callable[[Group, Lost], bool] = lambda *_: False
+    """Told of a loss, and asked whether the server's history may fill it."""
+    unwitnessed: set[int] = field(default_factory=set)
+    """Points of these losses of which no live row has come since."""
+    witnesses: dict[int, list[Told]] = field(default_factory=dict)
+    """The first live rows of points after a loss: a history that has not got them does not hold everything."""
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while its history is read: one such reading at a time, whose rows the host compares with one another."""
     firsts: dict[int, Told] | None = None
     """The first live row of each point, kept while an outage is being filled from the server's history."""
     told: dict[int, Told] | None = None
@@ -67,8 +82,32 @@ class Group:
         if self.complete_to is None or complete_to > self.complete_to:
             self.complete_to = complete_to
 
+    def lose(self, lost: Lost) -> Item:
+        """What the host is to be told of a loss now: that it is being looked for, or that it is one."""
+        if lost.points is None or not (self.on_loss(self, lost) or self.answering):
+            return lost
+        self.holes.append(lost)
+        self.unwitnessed.update(lost.points)
+        return Interrupted(self.device, self.name, lost.points)
+
+    def witness(self, change: DataChange) -> None:
+        """Notes the first live row of each point that has lost something."""
+        for point, value, status, at in zip(change.handles, change.values, change.status, change.source, strict=True):
+            if point in self.unwitnessed and at is not None and not codes.is_bad(status):
+                self.unwitnessed.discard(point)
+                self.witnesses.setdefault(point, []).append((value, status, at))
+
+    def until(self, end: int) -> int:
+        """`end`, or where the first loss begins that may still be filled."""
+        return min([end, *(hole.start for hole in self.holes)])
+
     def completed(self) -> int | None:
-        """Up to when everything of the group has been seen: the least of its subscriptions', and never less than before."""
+        """Up to when everything of the group has been seen and is in the items so far: not beyond a loss that is being filled."""
+        reached = self.reached()
+        return None if reached is None else self.until(reached)
+
+    def reached(self) -> int | None:
+        """Up to when its subscriptions have come, all of them: the least of theirs, and never less than before."""
         if not self.subscriptions:
             return self.complete_to if self.ready else None  # it is read
         marks = [subscription.complete_to for subscription in self.subscriptions]
@@ -105,7 +144,9 @@ class Subscription:
     """Where a gap begins if the next notification should be missing (µs)."""
     first: bool = True
     queues: dict[int, int] = field(default_factory=dict)
-    """Point -> values that its queue holds at the server; only from an outage until its first notification without more."""
+    """Point -> values that its queue holds at the server; only from an outage or a pause until its first notification without more."""
+    queue_sizes: Callable[[Subscription], dict[int, int]] = lambda _: {}
+    """Gives them."""
     seen: Counter[int] = field(default_factory=Counter)
     """Values of each point since then."""
     initial: set[int] = field(default_factory=set)
@@ -138,10 +179,13 @@ class Subscription:
 
     def deliver(self, message: Message, more: bool, received: int) -> int:
         """Turns a notification into items, in order; the number of values that came."""
-        complete = None if more else self.clock.complete_to(message.publish_time, self.sampling, received)
+        last = message.status_change is not None  # whatever was in the queues is gone with the subscription
+        complete = None if more or last else self.clock.complete_to(message.publish_time, self.sampling, received)
         if complete is not None and (self.complete_to is None or complete > self.complete_to):
             self.complete_to = complete
         start, end = self.previous, self.clock.latest(message.publish_time, received)
+        if end - start > (self.keep_alive + 2 * self.publishing) * 1_000_000 + self.sampling and not self.queues:
+            self.queues = self.queue_sizes(self)
         server_ts = message.publish_time
         items: list[Item] = []
         for change in message.changes:
@@ -163,7 +207,8 @@ class Subscription:
         if message.undecodable:
             items.append(self.lost(start, end, Cause.UNDECODABLE, message.undecodable))
         self._queue(items, message, received, server_ts, start, end)
-        self.previous = min(received, self.complete_to if self.complete_to is not None else received)
+        if not last:
+            self.previous = min(received, self.complete_to if self.complete_to is not None else received)
         if not more:
             self.queues.clear()
             self.seen.clear()
@@ -175,7 +220,7 @@ class Subscription:
         """Queues the items; the last of them carries the token, since only then the whole notification is durable."""
         notifications = [] if message.keep_alive else [(self.id, message.sequence)]
         completed = None if self.events else self.group.completed()
-        carriers = [item for item in items if not isinstance(item, Lost | PointTrouble)]
+        carriers = [item for item in items if not isinstance(item, _ASIDE)]
         if not carriers and not self.events:
             progress = Samples(self.group.device, self.group.name, received, (), (), server_ts=server_ts)
             items.append(progress)
@@ -188,7 +233,7 @@ class Subscription:
                 self.outlet.put_samples(item, due, start, end)
             elif item is last:
                 self.outlet.put_event(item, due, start, end)  # type: ignore[arg-type]  # the only other carrier
-            elif type(item) is Lost or type(item) is PointTrouble:
+            elif isinstance(item, _ASIDE):
                 self.outlet.put(item)
             else:
                 self.outlet.put_event(item, [], start, end)  # type: ignore[arg-type]
@@ -212,6 +257,7 @@ class Subscription:
         status: list[int] | None = change.status if any(change.status) else None
         flags: list[int] | None = None
         items: list[Item] = []
+        overflowed: set[int] = set()
         if status is not None:
             overflown = [i for i, code in enumerate(status) if code & _OVERFLOW == _OVERFLOW]
             if overflown:
@@ -219,15 +265,18 @@ class Subscription:
                 for i in overflown:
                     flags[i] = int(Flag.OVERFLOW)
                     status[i] = _without_overflow(status[i])
-                points = sorted({change.handles[i] for i in overflown})
+                overflowed = {change.handles[i] for i in overflown}
+                points = sorted(overflowed)
                 detail = "the server's queue overflowed"
-                self._overrun(items, Lost(self.group.device, points, start, end, Cause.OVERRUN, detail=detail))
+                items.append(self.group.lose(Lost(self.group.device, points, start, end, Cause.OVERRUN, detail=detail)))
                 status = status if any(status) else None
             for i, code in enumerate(status or ()):
                 if code & codes.CODE_MASK in GONE:
                     self.on_gone(self, change.handles[i], code)
         if self.queues:
-            self._check_queues(change, items, start, end)
+            self._check_queues(change, overflowed, items, start, end)
+        if self.group.unwitnessed:
+            self.group.witness(change)
         source = change.source
         if None in source:
             flags = flags or [0] * rows
@@ -264,26 +313,14 @@ class Subscription:
         items.append(samples)
         return items
 
-    def _check_queues(self, change: DataChange, items: list[Item], start: int, end: int) -> None:
-        """A queue that is full after an outage may have overflowed, also if the server does not say so (asyncua's does not)."""
+    def _check_queues(self, change: DataChange, told: set[int], items: list[Item], start: int, end: int) -> None:
+        """A queue that is full after an outage or a pause may have overflowed, also if the server does not say so (asyncua's does not)."""
         self.seen.update(change.handles)
-        full = sorted(point for point in set(change.handles) if self.seen[point] >= self.queues.get(point, _LARGEST))
+        points = set(change.handles) - told
+        full = sorted(point for point in points if self.seen[point] >= self.queues.get(point, _LARGEST))
         if full:
-            detail = "the server's queue was full after the outage"
-            self._overrun(items, Lost(self.group.device, full, start, end, Cause.OVERRUN, detail=detail))
-
-    def _overrun(self, items: list[Item], lost: Lost) -> None:
-        if self.group.holes is not None:
-            self.group.holes.append(lost)
-        else:
-            items.append(lost)
-
-    def lose(self, lost: Lost) -> None:
-        """Tells of a loss, or keeps it while it may still be filled."""
-        if self.group.holes is not None:
-            self.group.holes.append(lost)
-        else:
-            self.outlet.put(lost)
+            detail = "the server's queue was full"
+            items.append(self.group.lose(Lost(self.group.device, full, start, end, Cause.OVERRUN, detail=detail)))
 
     def lost(self, start: int, end: int, cause: Cause, detail: str) -> Lost:
         """A loss of everything that this subscription carries."""

@@ -21,12 +21,14 @@ from adapters.contract import (
     DeviceState,
     EventTrouble,
     Identity,
+    Interrupted,
     Item,
     LinkTrouble,
     Lost,
     Missed,
     PointTrouble,
     Recovered,
+    Refilled,
     Resumable,
     Samples,
     TransientError,
@@ -99,6 +101,10 @@ class _Device:
         self.asked: dict[str, int | None] = {}
         """Groups whose outage the adapter is filling on this connection, each with the latest time (µs) up to which it is complete:
         told when the adapter has answered."""
+        self.refilling: set[str] = set()
+        """Groups that have lost something on this connection for which the adapter looks in the device's history."""
+        self.left_out: set[str] = set()
+        """Groups of which rows of a history came that were not taken, so that nothing counts as filled by it."""
         self.troubles: dict[str, str] = {}
         self.fixes: dict[str, tuple[str, str]] = {}
         """What can be done about those of `troubles` that say so."""
@@ -397,9 +403,15 @@ class LinkHost:
                 else:
                     await self._down(device, item.at, item.reason, item.fix_en, item.fix_zh)
             case Lost():
-                points = None if item.points is None else [self._by_point[p].index for p in item.points]
-                gap = Gap(device.plan.id, points, item.start, item.end, item.cause, item.count, item.detail)
-                await self._put(Gaps([gap]), _ack(adapter, item.token))
+                await self._put(Gaps([self._lost(item)]), _ack(adapter, item.token))
+            case Interrupted():
+                device.refilling.add(item.group)
+                device.normaliser.interrupted(item.points)
+            case Refilled():
+                device.refilling.discard(item.group)
+                lost = item.lost if self._unfit(device, item.group) else item.rest
+                if lost:
+                    await self._put(Gaps([self._lost(each) for each in lost]))
             case Recovered():
                 await self._recovered(device, item)
             case PointTrouble():
@@ -432,9 +444,11 @@ class LinkHost:
                 await self._up(device, samples.received)
             device.seen = max(device.seen, samples.received)
         ack = _ack(adapter, samples.token)
-        fetched = samples.group in device.asked and samples.flags and samples.flags[0] & Flag.HISTORICAL
+        filling = samples.group in device.asked or samples.group in device.refilling
+        fetched = filling and samples.flags and samples.flags[0] & Flag.HISTORICAL
         if fetched and device.normaliser.clock.clock == "gateway":
             readings = None  # they would not lie where live values do; the gap stays
+            device.left_out.add(samples.group)
         else:
             readings = device.normaliser.feed(samples) if samples.points else None
         await self._besides(device)
@@ -464,8 +478,7 @@ class LinkHost:
             return
         held = device.asked.pop(group)
         missed = item.missed
-        if item.timed and missed is not None and device.normaliser.clock.clock == "gateway":
-            # Live values have the gateway's time, history has the device's: they do not lie where the outage was.
+        if self._unfit(device, group) and item.timed:
             missed = None
         if missed is not None:
             began, restarted = min(_known(device, group)), group in device.before
@@ -483,6 +496,18 @@ class LinkHost:
                 device.back_to[group] = began
         if held is not None:
             await self._complete(device, group, held)
+
+    @staticmethod
+    def _unfit(device: _Device, group: str) -> bool:
+        """Whether what was fetched of a history cannot fill anything: live values have the gateway's time, history has the device's, so
+        that it does not lie where the loss was."""
+        left_out = group in device.left_out
+        device.left_out.discard(group)
+        return left_out or device.normaliser.clock.clock == "gateway"
+
+    def _lost(self, lost: Lost) -> Gap:
+        points = None if lost.points is None else [self._by_point[p].index for p in lost.points]
+        return Gap(lost.device, points, lost.start, lost.end, lost.cause, lost.count, lost.detail)
 
     def _gap(self, device: _Device, group: str, part: Missed, began: int, cause: Cause) -> Gap:
         points = device.groups.get(group) if part.points is None else [self._by_point[p].index for p in part.points]
@@ -532,6 +557,8 @@ class LinkHost:
                 device.open.setdefault(group, done)
             device.covered.clear()
             device.asked.clear()
+            device.refilling.clear()
+            device.left_out.clear()
             device.troubles.clear()
             await self._put(Link(device.plan.id, False, at, reason))
         self._changed()

@@ -180,6 +180,17 @@ class Normaliser:
         device's history is stored."""
         self._history = _State(self._size)
 
+    def interrupted(self, points: Sequence[int]) -> None:
+        """Some values of these points (of the link) were lost, and may come from the device's history: the next live row of each is stored
+        whatever it is, and so is the first of its history, since neither is known to be unchanged."""
+        if self._history is None:
+            self._history = self._state.copy()
+        self._blocks.clear()
+        for point in points:
+            p = point - self._first
+            self._state.status[p] = self._history.status[p] = _NEVER
+            self._pending.pop(p, None)
+
     def history_ended(self, group: str) -> None:
         """The outage of this group is filled: what is read of its history from now on is compared with what is stored now."""
         if self._history is not None:
@@ -191,7 +202,7 @@ class Normaliser:
         found: dict[str, Bilingual | None] = {}
         for p, raw in list(self._misfits.items()):
             signal = self._plan.signals[p].signal
-            if self._state.status[p] == BAD_TYPE_MISMATCH:
+            if self._state.status[p] in (BAD_TYPE_MISMATCH, _NEVER):
                 en, zh = _KINDS.get(type(raw), ("something else", "其他类型"))
                 found[signal.name] = Bilingual(
                     f"BadTypeMismatch: the device sends {en}, the signal is {signal.type}",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from adapters.contract import AdapterError, DeviceSpec, Item, LinkSpec, Lost, Point, PointTrouble, Samples
+from adapters.contract import AdapterError, DeviceSpec, Item, LinkSpec, Lost, Point, PointTrouble, Refilled, Samples
 from adapters.opcua import DeviceSettings, LinkSettings, OpcUaAdapter
 from schemas.profile import EventClause, OpcUaAddress, OpcUaRules
 from tests.adapters.opcua_server import MACHINE
@@ -152,7 +152,7 @@ class Collector:
 
     def lost(self) -> list[Lost]:
         """The recorded losses."""
-        return self.of(Lost)
+        return self.of(Lost) + [lost for item in self.of(Refilled) for lost in item.rest]
 
     def troubles(self) -> list[tuple[int, str | None]]:
         """(point, problem) of each PointTrouble."""

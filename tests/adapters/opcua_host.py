@@ -27,12 +27,18 @@ Served = tuple[int, Any]
 
 
 def device(
-    nodes: Sequence[str], *, type: str = "int64", period: float = PERIOD, sampling: float | None = None, **signal: Any
+    nodes: Sequence[str],
+    *,
+    type: str = "int64",
+    period: float = PERIOD,
+    sampling: float | None = None,
+    queue: int | None = None,
+    **signal: Any,
 ) -> PlannedDevice:
     """A device with a signal for each NodeId, in one group. `sampling` 0: each change is served, also from a server that samples."""
     made = planned([{"type": type, **signal} for _ in nodes])
     signals = tuple(
-        replace(s, address=OpcUaAddress(node=text, sampling=sampling), point=i)
+        replace(s, address=OpcUaAddress(node=text, sampling=sampling, queue=queue), point=i)
         for i, (s, text) in enumerate(zip(made.signals, nodes, strict=True))
     )
     return replace(
@@ -148,6 +154,27 @@ class Host:
         return max(marks, default=0)
 
     # ------------------------------------------------------------------------------------------------------------- truth
+
+    def check_claims(self, served: Mapping[int, Sequence[Served]]) -> None:
+        """Raises AssertionError where the host said that it was complete up to a time, and was not yet: had it been killed then, what was
+        missing would be in no gap."""
+        missing = {(signal, *row) for signal, rows in served.items() for row in rows}
+        for item in self.items:
+            if isinstance(item, Readings):
+                missing -= {(p - INDEX, ts, v) for p, ts, v in zip(item.points, item.ts, item.values, strict=True)}
+            elif isinstance(item, Gaps):
+                missing = {
+                    row
+                    for row in missing
+                    if not any(
+                        gap.start <= row[1] <= gap.end and (gap.points is None or row[0] + INDEX in gap.points)
+                        for gap in item.gaps
+                    )
+                }
+            elif isinstance(item, Progress):
+                end = max(done.complete_to for done in item.done)
+                early = sorted(row for row in missing if row[1] <= end)
+                assert not early, f"said to be complete up to {end}, and without {early[:5]}"
 
     def compare(self, served: Mapping[int, Sequence[Served]], until: int | None = None) -> int:
         """Raises AssertionError where it does not agree; how many values lie within gaps. Compared is up to `until` (µs), or to what the

@@ -172,11 +172,13 @@ class SmallServer:
         return sum(len(s._not_acknowledged_results) for s in self.subscriptions.values())
 
     def end_subscriptions(self, status: int) -> None:
-        """Ends every subscription with a StatusChangeNotification."""
+        """Ends every subscription of a client with a StatusChangeNotification."""
 
         async def end() -> None:
             service = self.server.iserver.subscription_service
             for number, subscription in list(service.subscriptions.items()):
+                if subscription.pub_request_callback is None:
+                    continue  # the server's own, by which it keeps a history
                 subscription._triggered_statuschanges.append(ua.StatusCode(status))
                 subscription._startup = True  # publish in the next cycle
                 await asyncio.sleep(2 * subscription.data.RevisedPublishingInterval / 1000)

@@ -118,6 +118,18 @@ class NodeOpcUaServer(TruthfulServer):
         """An update of the machine: its CycleFinished events have one field more, a Double, a quarter of the cycle number."""
         self._say({"declare": field})
 
+    def keep_history(self, name: str) -> None:
+        """Keep a history of a variable from now on."""
+        self._say({"history": name})
+
+    def lose(self, name: str, value: object, *, time: str) -> None:
+        """Change a variable in a notification that goes to nobody and is not kept for Republish."""
+        self._say({"lose": name, "value": value, "time": time})
+
+    def expire(self) -> None:
+        """The lifetime of every subscription runs out."""
+        self._say({"expire": True})
+
     def run(self, milliseconds: int) -> None:
         """Change `Counter` and fire an event each so often; 0 stops."""
         self._say({"run": milliseconds})

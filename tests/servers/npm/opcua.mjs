@@ -12,6 +12,9 @@
 //   {"fire": NUMBER}                                               one CycleFinished event with that number
 //   {"declare": NAME}                                              an update of the machine: its cycle event has a field NAME, a Double
 //   {"run": MILLISECONDS}                                          change Counter and fire an event each so often; 0 stops
+//   {"history": NAME}                                              keep a history of a variable from now on, its present value first
+//   {"lose": NAME, "value": VALUE, "time": ISO}                    as set, in a notification that is sent to nobody and not kept
+//   {"expire": true}                                               the lifetime of every subscription runs out
 
 import net from 'node:net'
 import readline from 'node:readline'
@@ -197,6 +200,24 @@ function fire(number) {
   say({ event: 'CycleFinishedEventType', severity: 100 + (number % 900), message: `第 ${number} 模完成`, ...fields })
 }
 
+const subscriptions = () =>
+  Object.values(server.engine._sessions).flatMap((session) => Object.values(session.publishEngine?._subscriptions ?? {}))
+
+function keep(name) {
+  const { node } = nodes[name]
+  addressSpace.installHistoricalDataNode(node, { maxOnlineValues: 100_000 })
+  node.varHistorian.push(node.readValue())
+}
+
+/** What is in the queues has a sequence number, and neither it nor what was sent before is there for Republish. */
+function lose() {
+  for (const subscription of subscriptions()) {
+    for (const item of Object.values(subscription.monitoredItems)) item.queue = []
+    subscription._get_next_sequence_number()
+    subscription._sent_notification_messages = []
+  }
+}
+
 let running
 function run(milliseconds) {
   clearInterval(running)
@@ -232,6 +253,12 @@ commands.on('line', (line) => {
   if ('set' in command) {
     const { set: name, value, status, time } = command
     say({ change: name, ...set(name, value, status, time ? new Date(time) : undefined) })
+  } else if ('lose' in command) {
+    say({ change: command.lose, ...set(command.lose, command.value, 'Good', new Date(command.time)) })
+    lose()
+  } else if ('history' in command) keep(command.history)
+  else if ('expire' in command) {
+    for (const subscription of subscriptions()) subscription._life_time_counter = subscription.lifeTimeCount
   } else if ('fire' in command) fire(command.fire)
   else if ('run' in command) run(command.run)
   else if ('declare' in command) {

@@ -1,0 +1,192 @@
+"""Losses on a link that lives: looked for in the server's history, and told as far as they are not there.
+
+A queue at the server overflowed, a notification is gone for good, the server ended a subscription. The host is told at once that
+something is missing, the group stays incomplete from there on, and live values go on as ever. Then the history of the points is read up
+to their present values. One reading at a time on a link, with a rest as long as itself after it, so that a server that loses all
+the time is not read all the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from adapters.contract import Clock, Interrupted, Lost, Missed, Refilled, Samples
+from adapters.opcua._backfill import INCOMPLETE, NOT_TO_LIVE, Backfill
+from adapters.opcua._binary import DecodingError
+from adapters.opcua._errors import EXPECTED, fault_name
+from adapters.opcua._monitoring import Item
+from adapters.opcua._outlet import Outlet
+from adapters.opcua._resolve import Unresolved
+from adapters.opcua._server_clock import ServerClock
+from adapters.opcua._session import Row, Session
+from adapters.opcua._strings import settle
+from adapters.opcua._subscription import Group
+from schemas.wire import Flag
+
+log = logging.getLogger("guantong.opcua")
+
+LONGEST: Final = 60.0
+"""Seconds for the history of one loss. Until its end the group is not complete."""
+_AT_ONCE: Final = 1.0
+"""Seconds at most that a loss waits for others that come with it."""
+_DOUBTFUL: Final = frozenset({NOT_TO_LIVE, INCOMPLETE})
+_WITHOUT: Final = 600.0
+"""Seconds after which a point without history is asked for one again."""
+
+
+class Losses:
+    """The losses of all groups of one link."""
+
+    def __init__(
+        self,
+        session: Session,
+        outlet: Outlet,
+        clock: Clock,
+        server_clock: ServerClock,
+        items: Callable[[], Mapping[int, Item]],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """`items` gives every point's item."""
+        self._session = session
+        self._outlet = outlet
+        self._clock = clock
+        self._server_clock = server_clock
+        self._items = items
+        self._spawn = spawn
+        self._busy: set[tuple[str, str]] = set()
+        self._one = asyncio.Lock()
+        self._without: dict[int, float] = {}
+        """Points without history, and until when (monotonic) that is believed."""
+
+    def take(self, group: Group, lost: Lost) -> bool:
+        """See `Group.on_loss`: false where none of the points is known to have a history."""
+        if not group.holes and self._hopeless(lost.points or ()):
+            return False
+        self.wake(group)
+        return True
+
+    def wake(self, group: Group) -> None:
+        """Sees to the losses of a group, unless that is under way."""
+        key = (group.device, group.name)
+        if key not in self._busy:
+            self._busy.add(key)
+            self._spawn(self._see_to(group, key))
+
+    def _hopeless(self, points: Iterable[int]) -> bool:
+        now = self._clock.monotonic()
+        return all(self._without.get(point, 0.0) > now for point in points)
+
+    async def _see_to(self, group: Group, key: tuple[str, str]) -> None:
+        try:
+            await asyncio.sleep(min(group.period, _AT_ONCE))
+            while group.holes and not group.growing and not group.answering:
+                began = self._clock.monotonic()
+                async with self._one, group.reading:
+                    await self._fill(group)
+                await asyncio.sleep(max(min(group.period, _AT_ONCE), self._clock.monotonic() - began))
+        finally:
+            self._busy.discard(key)
+
+    async def _fill(self, group: Group) -> None:
+        """Raises asyncua's and the network's errors when the link is lost: the losses then stay with the group."""
+        points = sorted({point for hole in group.holes for point in hole.points or ()})
+        items = readable([item for point in points if (item := self._items().get(point)) is not None])
+        rows: list[Row] = []
+        if items and not self._hopeless(points):
+            try:
+                rows = await self._session.read([item.node for item in items])
+            except EXPECTED as error:
+                if not (fault_name(error) or isinstance(error, DecodingError)):
+                    raise
+                log.warning(
+                    "%s: %s/%s: no present values: %s", self._session.settings.endpoint, group.device, group.name, error
+                )
+        live = dict(zip((item.point.id for item in items), rows, strict=False))
+        without = await fill(self._session, self._outlet, self._clock, self._server_clock, group, items, live)
+        self._without.update(dict.fromkeys(without, self._clock.monotonic() + _WITHOUT))
+
+
+async def fill(
+    session: Session,
+    outlet: Outlet,
+    clock: Clock,
+    server_clock: ServerClock,
+    group: Group,
+    items: Sequence[Item],
+    live: Mapping[int, Row],
+) -> set[int]:
+    """Reads from the history what the group's losses left out, up to the present values in `live` (by point), and tells what of them
+    stays. Gives back the points that have no history. To be called with `group.reading` held.
+
+    Raises asyncua's and the network's errors when the link is lost; the losses then stay with the group.
+    """
+    holes, witnesses = list(group.holes), group.witnesses
+    group.witnesses, group.unwitnessed = {}, set()
+    points = {point for hole in holes for point in hole.points or ()}
+    wanted = [item for item in items if item.point.id in points and item.point.id in live]
+    missed, without = None, set[int]()
+    if wanted:
+        outlet.put(Interrupted(group.device, group.name, [item.point.id for item in wanted]))
+        since = min(hole.start for hole in holes)
+        backfill = Backfill(
+            session, outlet, clock, server_clock, group, since,
+            live={point: (row[0], row[1], row[2]) for point, row in live.items()}, witnesses=witnesses, longest=LONGEST,
+        )  # fmt: skip
+        missed = await backfill.points(wanted)
+        without = backfill.without
+    if missed is not None:
+        filled = [item for item in wanted if item.point.id not in without]
+        await hand_on(outlet, clock, group, filled, [live[item.point.id] for item in filled])
+        unread = tuple(points - {item.point.id for item in wanted})
+        missed = [_of(part, wanted) for part in missed]
+        if unread:
+            missed.append(Missed(unread, since, max(hole.end for hole in holes), "not readable"))
+    del group.holes[: len(holes)]
+    outlet.put(Refilled(group.device, group.name, holes, holes if missed is None else _rest(holes, missed)))
+    return without
+
+
+async def hand_on(outlet: Outlet, clock: Clock, group: Group, items: Sequence[Item], rows: Sequence[Row]) -> None:
+    """Hands on present values as the last of a history: they change nothing where they are known."""
+    if not items:
+        return
+    samples = Samples(
+        group.device, group.name, clock.now(), [item.point.id for item in items], [row[0] for row in rows],
+        source_ts=[row[2] if row[2] is not None else row[3] for row in rows], status=[row[1] for row in rows],
+        flags=[int(Flag.HISTORICAL | (Flag.NO_SOURCE_TIME if row[2] is None else 0)) for row in rows],
+    )  # fmt: skip
+    settle(samples, group.encoding)
+    await outlet.room()
+    outlet.put_history(samples)
+
+
+def readable(items: Iterable[Item]) -> list[Item]:
+    """Those of which there is something to be read."""
+    return [item for item in items if item.alive and item.node is not None and not isinstance(item.node, Unresolved)]
+
+
+def _of(part: Missed, items: Sequence[Item]) -> Missed:
+    """The same, with the points named."""
+    return part if part.points is not None else replace(part, points=tuple(item.point.id for item in items))
+
+
+def _rest(holes: Sequence[Lost], missed: Sequence[Missed]) -> list[Lost]:
+    """What of these losses stays: the parts of them of which the history is shown not to be there.
+
+    A history that has not got one of the live values may lack others as well. So of the losses of such a point nothing counts as filled.
+    """
+    doubtful = {point for part in missed if part.detail in _DOUBTFUL for point in part.points or ()}
+    rest: list[Lost] = []
+    for hole in holes:
+        for part in missed:
+            whole = part.detail in _DOUBTFUL
+            points = set(hole.points or ()) & set(part.points or ()) - (set() if whole else doubtful)
+            start, end = (hole.start, hole.end) if whole else (max(hole.start, part.start), min(hole.end, part.end))
+            if points and start <= end:
+                detail = f"{hole.detail}; {part.detail}"
+                rest.append(Lost(hole.device, sorted(points), start, end, hole.cause, None, detail))
+    return rest

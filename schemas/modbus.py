@@ -25,6 +25,8 @@ REGISTERS: dict[str, int] = {
     "int8": 1, "uint8": 1, "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4,
     "bcd16": 1, "bcd32": 2,
 }  # fmt: skip
+STORED_AS: Final[dict[str, str]] = {"bcd16": "uint16", "bcd32": "uint32"}
+"""Type of the registers -> type of a signal that has their values as they are; the others are called the same."""
 Layout = Literal["unix32", "unix64-ms", "iec870", "registers6", "bytes6", "bcd6"]
 LAYOUTS: Final[dict[str, int]] = {"unix32": 2, "unix64-ms": 4, "iec870": 4, "registers6": 6, "bytes6": 3, "bcd6": 3}
 """Layout of a date-time -> registers.

@@ -6,13 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Final, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway import __version__
 from gateway.api.language import Language
 from gateway.page.texts import HTML_TEXTS, SCRIPT_TEXTS
+from schemas.modbus import LAYOUTS, STORED_AS, ModbusType, Order
 
 _TYPES: Final = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
@@ -37,6 +38,12 @@ def assets() -> dict[str, Asset]:
         if kind is not None:
             found[file.name] = Asset(file.read_bytes(), kind)
     return found
+
+
+_NEEDS: Final = {
+    "string": "length", "bytes": "length", "int8": "byte", "uint8": "byte", "datetime": "layout",
+}  # fmt: skip
+"""Type of registers -> what else has to be said of them."""
 
 
 @cache
@@ -72,4 +79,7 @@ def render(language: Language) -> str:
         assets=f"page/{digest()}",
         modules=[name for name in assets() if name.endswith(".js")],
         texts={name: words.get(language) for name, words in SCRIPT_TEXTS.items()},
+        types=[(name, STORED_AS.get(name, name), _NEEDS.get(name, "")) for name in get_args(ModbusType)],
+        orders=get_args(Order),
+        layouts=list(LAYOUTS),
     )

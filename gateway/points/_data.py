@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.points._rules import Values
+from schemas.modbus import STORED_AS
 
 
 def link_settings(values: Values) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def _type_of(values: Values, protocol: str) -> str | None:
     kind = str(values.get("data_type", "uint16"))
     if "scale_by" in values or "ratio" in values:
         return "float64"
-    return {"bcd16": "uint16", "bcd32": "uint32"}.get(kind, kind)
+    return STORED_AS.get(kind, kind)
 
 
 def _text(values: Values, key: str) -> dict[str, str]:

@@ -7,13 +7,14 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from gateway.api.keys import KeyFile
 from gateway.cli.app import app
+from schemas.modbus import ModbusType
 from tests.page.browser import DESKTOP, PHONE, Browser, browsing
 from tests.page.hall import DRAFTED, ROWS, Hall, accessible, applied, at_peace, drop, offered, press_until, type_in
 from tests.page.test_views import shot
@@ -198,7 +199,15 @@ async def test_a_modbus_device_register_by_register(browser: Browser, hall: Hall
     await browser.fill("[name=host]", HOST)
     await browser.fill("[name=port]", str(hall.machines.port("meter-01")))
     await browser.choose("#connect-register [name=table]", "input")
-    await browser.choose("#connect-register [name=type]", "uint32")
+    assert set(
+        await browser.evaluate(
+            "[...document.querySelectorAll('#connect-register [name=type] option')].map(o => o.value)"
+        )
+    ) == set(get_args(ModbusType))
+    for needing, field in (("uint8", "byte"), ("datetime", "layout"), ("bytes", "length"), ("uint32", "")):
+        await browser.choose("#connect-register [name=type]", needing)
+        shown = "[...document.querySelectorAll('#connect-register [data-need]')].filter(l => !l.hidden).map(l => l.dataset.need).join()"
+        assert await browser.evaluate(shown) == field
     await browser.fill("#connect-register [name=address]", "0x0000")
     await browser.press("Enter")
     await browser.until("document.querySelector('#connect-register-reading .reading')")

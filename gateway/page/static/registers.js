@@ -7,7 +7,7 @@ import { readingBox } from "./reading.js";
 import { t } from "./texts.js";
 
 const NAME = /^[a-z0-9_]+(\/[a-z0-9_]+)*$/;
-let signals = []; // {name, unit, scale, address, value}
+let signals = []; // {name, unit, scale, address, value, stored: the type of the signal}
 let last = null; // the address of the last good reading, with its value
 let changed = () => {};
 
@@ -39,8 +39,14 @@ function address() {
   const type = bits(form.table.value) ? "bool" : form.type.value;
   return {
     table: form.table.value, address: whole(form.address.value), type, order: form.order.value,
-    length: type === "string" ? whole(form.length.value) : null,
+    ...(type === "bool" ? {} : more(form)),
   };
+}
+
+/** What else has to be said of registers of the chosen type: their number, which byte, which layout. */
+function more(form) {
+  const needs = form.type.selectedOptions[0].dataset.needs;
+  return needs ? { [needs]: needs === "length" ? whole(form.length.value) : form[needs].value } : {};
 }
 
 /** The first field that is not filled as it must be, with what to write instead; null when all are. */
@@ -90,8 +96,12 @@ function take({ type, order }) {
 function arrange() {
   const bit = bits(wanted().table.value);
   wanted().type.disabled = wanted().order.disabled = bit;
-  byId("connect-length").hidden = bit || wanted().type.value !== "string";
+  const needs = bit ? "" : wanted().type.selectedOptions[0].dataset.needs;
+  for (const label of byId("connect-register").querySelectorAll("[data-need]")) label.hidden = label.dataset.need !== needs;
 }
+
+/** The type of a signal that has the values of registers of this type. */
+const storedAs = (type) => [...wanted().type.options].find((option) => option.value === type).dataset.stored;
 
 function keep(event) {
   event.preventDefault();
@@ -102,7 +112,7 @@ function keep(event) {
   const wrong = !NAME.test(name) ? t("signal_wrong") : taken ? t("signal_taken") : !Number.isFinite(scale) || !scale ? t("scale_wrong") : "";
   setText(byId("connect-keep-error"), wrong);
   if (wrong) return;
-  signals.push({ ...last, name, unit: form.unit.value.trim(), scale });
+  signals.push({ ...last, stored: storedAs(last.address.type), name, unit: form.unit.value.trim(), scale });
   form.name.value = form.unit.value = "";
   form.scale.value = "1";
   list();
@@ -128,9 +138,9 @@ function list() {
 
 /** The kept signals as a profile's signals are written. */
 export const written = () =>
-  signals.map(({ name, unit: of, scale, address: { length, order, ...at } }) => ({
-    name, type: at.type, ...(of ? { unit: of } : {}), ...(scale === 1 ? {} : { scale, type: "float64" }), ...(at.type === "string" ? { kind: "text" } : {}),
-    address: { ...at, ...(at.type === "bool" ? {} : { order }), ...(length === null ? {} : { length }) },
+  signals.map(({ name, unit: of, scale, stored, address: { order, ...at } }) => ({
+    name, type: stored, ...(of ? { unit: of } : {}), ...(scale === 1 ? {} : { scale, type: "float64" }), ...(at.type === "string" ? { kind: "text" } : {}),
+    address: { ...at, ...(at.type === "bool" ? {} : { order }) },
   }));
 
 export function start(callback) {

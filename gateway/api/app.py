@@ -16,7 +16,20 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.api import config, documentation, happenings, health, openapi, page, readings, resources, setup, stream
+from gateway.api import (
+    completeness,
+    config,
+    dead_letters,
+    documentation,
+    happenings,
+    health,
+    openapi,
+    page,
+    readings,
+    resources,
+    setup,
+    stream,
+)
 from gateway.api.compression import Compress
 from gateway.api.context import Api
 from gateway.api.guard import Guard
@@ -77,6 +90,8 @@ def make_app(
         stream.routes(api, streams),
         resources.routes(api),
         happenings.routes(api),
+        completeness.routes(api),
+        dead_letters.routes(api),
         health.routes(api, bus, registry),
         page.routes(),
         documentation.routes(),

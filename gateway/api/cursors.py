@@ -70,6 +70,12 @@ class GapCursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     id: Number
 
 
+class LetterCursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):
+    """After the dead letter with this id."""
+
+    id: Number
+
+
 class ConnectionCursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="c"):
     """After the interval (start, id)."""
 
@@ -80,7 +86,9 @@ class ConnectionCursor(msgspec.Struct, frozen=True, array_like=True, forbid_unkn
     id: Number
 
 
-AnyCursor = NameCursor | HistoryCursor | BucketCursor | EventCursor | FeedCursor | GapCursor | ConnectionCursor
+AnyCursor = (
+    NameCursor | HistoryCursor | BucketCursor | EventCursor | FeedCursor | GapCursor | ConnectionCursor | LetterCursor
+)
 C = TypeVar("C", bound=AnyCursor)
 
 _encoder = msgspec.msgpack.Encoder()

@@ -29,6 +29,8 @@ CONFIG = f"{ROOT}/config"
 SETUP = f"{ROOT}/setup/"
 """Looks at machines, for who sets the gateway up."""
 TABLE = f"{SETUP}table"
+LETTERS = f"{ROOT}/dead-letters"
+"""What could not be stored, whatever it holds."""
 _CHANGERS = frozenset({"engineer", "admin"})
 
 _FAILURES, _WINDOW = 10, 60.0
@@ -136,6 +138,13 @@ class Guard:
             self._check_change(headers, b"application/json")
         elif path.startswith(SETUP) and method in ("GET", "HEAD"):
             self._check_change(headers, None)
+        elif path == LETTERS:
+            self._check_role(
+                headers,
+                Words(
+                    "Dead letters are read with the role engineer or admin.", "查看死信需要 engineer 或 admin 角色。"
+                ),
+            )
         elif path.startswith(SETUP) and method == "POST":
             self._check_change(headers, b"application/octet-stream" if path == TABLE else b"application/json")
         elif scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"].startswith(ROOT):
@@ -157,16 +166,12 @@ class Guard:
     def _check_change(self, headers: dict[bytes, bytes], expected: bytes | None) -> None:
         """Who may change the configuration (`expected`: the type of the body), and that no page of a stranger does it with somebody's browser: it would send another
         Origin, and cannot send this content type without asking first (which is never answered with yes)."""
-        if not self._open():
-            key = self._keys.verify(_given(headers) or "")
-            if key is None or key.role not in _CHANGERS:
-                raise ProblemError(
-                    "forbidden",
-                    Words("The configuration is changed with the role engineer or admin.", "更改配置需要 engineer 或 admin 角色。"),
-                    fix=Words(
-                        "`guantong key add NAME --role engineer` makes a key.", "用 guantong key add NAME --role engineer 创建密钥。"
-                    ),
-                )  # fmt: skip
+        self._check_role(
+            headers,
+            Words(
+                "The configuration is changed with the role engineer or admin.", "更改配置需要 engineer 或 admin 角色。"
+            ),
+        )
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if expected is not None and media != expected:
             wanted = expected.decode()
@@ -181,6 +186,20 @@ class Guard:
                 "cross-origin",
                 Words("A page of another origin may not change the configuration.", "其他来源的网页不得更改配置。"),
             )
+
+    def _check_role(self, headers: dict[bytes, bytes], why: Words) -> None:
+        """Raises the problem `forbidden` unless the key is an engineer's or an admin's, or none is needed."""
+        if self._open():
+            return
+        key = self._keys.verify(_given(headers) or "")
+        if key is None or key.role not in _CHANGERS:
+            raise ProblemError(
+                "forbidden",
+                why,
+                fix=Words(
+                    "`guantong key add NAME --role engineer` makes a key.", "用 guantong key add NAME --role engineer 创建密钥。"
+                ),
+            )  # fmt: skip
 
     def _open(self) -> bool:
         """True where everybody who can connect is let in: on loopback, without keys."""

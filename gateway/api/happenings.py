@@ -76,18 +76,22 @@ def routes(api: Api) -> APIRouter:
         """What is missing in a range of time, and why. Never understated, maybe overstated."""
         language = language_of(request, query)
         catalog = api.catalog()
-        api.check(devices=query.device)
-        number = None
+        api.check(devices=query.device, assets=query.asset)
+        numbers: Sequence[int] | None = None
         if query.signal is not None:
-            if query.device:
-                raise invalid(
-                    "device",
-                    query.device[0],
-                    Bilingual(
-                        "nothing beside signal: a signal has its device", "与 signal 同用时不应填写：信号已属于某个设备"
-                    ),
-                )
-            number = api.signal(query.signal).id
+            for name, given in (("device", query.device), ("asset", query.asset)):
+                if given:
+                    raise invalid(
+                        name,
+                        given[0],
+                        Bilingual(
+                            "nothing beside signal: a signal has its device",
+                            "与 signal 同用时不应填写：信号已属于某个设备",
+                        ),
+                    )
+            numbers = [api.signal(query.signal).id]
+        elif query.asset:
+            numbers = api.select(query, retired=True)
         start, end = api.bounds(query.start, query.end)
         after = None
         if query.cursor:
@@ -95,9 +99,10 @@ def routes(api: Api) -> APIRouter:
             start, end, after = cursor.start, cursor.end, cursor.id
         rows = await api.ask(
             lambda: api.reader.gaps(
-                start, end, devices=query.device or None, signal=number, limit=query.limit + 1, after=after
+                start, end, devices=query.device or None, signals=numbers, causes=query.cause or None,
+                limit=query.limit + 1, after=after,
             )
-        )
+        )  # fmt: skip
         more = None
         if len(rows) > query.limit:
             rows = rows[: query.limit]

@@ -39,7 +39,7 @@ DESCRIPTION = cleandoc("""
 TAGS = [
     {"name": "Workshop", "description": "Assets, devices and signals · 资产、设备与信号"},
     {"name": "Readings", "description": "Latest values, history and the live stream · 最新值、历史与实时流"},
-    {"name": "Happenings", "description": "Events and gaps · 事件与数据缺口"},
+    {"name": "Happenings", "description": "Events, gaps and completeness · 事件、数据缺口与完整率"},
     {"name": "Gateway", "description": "The gateway itself · 网关自身"},
     {"name": "Setup", "description": "Connecting machines: endpoints, browsing, test-reads, point tables · 接入设备"},
 ]
@@ -58,6 +58,8 @@ ANSWERS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "history_by_number": (shapes.History, shapes.Buckets),
     "events": (shapes.Events,),
     "gaps": (shapes.Gaps,),
+    "completeness": (shapes.CompletenessAnswer,),
+    "dead_letters": (shapes.DeadLetters,),
     "ledger": (shapes.Ledger,),
     "health": (shapes.Health, shapes.Alive),
     "health_ready": (shapes.Health, shapes.Alive),

@@ -14,6 +14,7 @@ from gateway.api.problems import ParameterError, shorten
 from schemas.bilingual import Bilingual, chinese, of_error
 from schemas.model import parse_duration
 from schemas.times import from_rfc3339
+from schemas.wire import Cause
 
 _RELATIVE = re.compile(r"now|-\d+(\.\d+)?(ms|s|min|m|h|d)")
 TS_MIN, TS_MAX = -62_135_596_800_000_000, 253_402_300_799_999_999
@@ -212,12 +213,37 @@ class EventQuery(Selection):
     cursor: Cursor | None = None
 
 
-class GapQuery(Query):
+class GapQuery(Selection):
     start: Moment | None = _START
     end: Moment | None = _END
-    device: Several = []
+    cause: Annotated[list[Cause], Field(max_length=len(Cause))] = Field(
+        default=[], description="Only gaps with one of these causes."
+    )
     signal: ShortText | None = Field(default=None, description="Only gaps that cover this signal.")
     limit: int = limit(1000, 10_000)
+    cursor: Cursor | None = None
+
+
+class CompletenessQuery(Selection):
+    start: Moment = Field(default="-24h", description="From here on, inclusive.")
+    end: Moment | None = Field(
+        default=None,
+        description="Up to here, exclusive, and never beyond now. Without it the period ends where everything is settled.",
+    )
+    signal: Many = Field(default=[], description="These signals, by their ids.")
+    by: Literal["signal", "device", "asset"] | None = Field(
+        default=None, description="Also one by one: each signal, each device, or each asset with all below it."
+    )
+    buckets: Width | None = Field(default=None, description="Also for each piece of the period, of this width.")
+    tz: Zone | None = Field(default=None, description="The time zone of days; by default the site's.")
+
+
+class DeadLetterQuery(Query):
+    state: Annotated[list[Literal["waiting", "requested", "replayed", "discarded"]], Field(max_length=4)] = Field(
+        default=["waiting", "requested"],
+        description="Only in these states; by default those that nobody has decided about.",
+    )
+    limit: int = limit(100, 1_000)
     cursor: Cursor | None = None
 
 

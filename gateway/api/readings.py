@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.api import cursors, export, shapes
 from gateway.api.catalog import public_id
+from gateway.api.completeness import history_share
 from gateway.api.compression import Encoded, chosen
 from gateway.api.context import ROOT, Api, answer, busy, language_of, next_link
 from gateway.api.language import Language
@@ -219,8 +220,11 @@ def completeness_of(api: Api, signal: SignalRecord, start: int | None, end: int 
     settled = signal.retired or (known_to is not None and (end is None or known_to >= end))
     if end is None and device is not None and not device.retired and api.live.is_quiet(device.gateway):
         settled = False
+    steady = settled and signal.device not in api.live.down and not any(gap.end is None for gap in gaps)
+    share = history_share(api, signal, start, end, known_to, steady=steady)
     return shapes.Completeness(
-        complete=not gaps and not lost and settled,
+        complete=not gaps and not lost and settled and not share.missing,
+        share=share.share,
         known_to=time_of(known_to),
         gaps=[
             shapes.Missing(gap.id, to_rfc3339(gap.start), time_of(gap.end), gap.cause, gap.count, gap.detail)
@@ -343,7 +347,9 @@ async def _export(
     headers = {
         "Content-Language": language,
         "Cache-Control": "no-store",
-        "Guantong-Complete": "true" if completeness.complete else f"false; missing={missing}",
+        "Guantong-Complete": "true"
+        if completeness.complete
+        else f"false; missing={missing}; share={_number(completeness.share)}",
         "Link": f'<{ROOT}/gaps?signal={public_id(signal)}>; rel="related"; title="gaps"',
         "Vary": "Accept-Language, Accept-Encoding",
     }
@@ -352,6 +358,11 @@ async def _export(
         headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     media = "text/csv; charset=utf-8" if form.csv else "application/x-ndjson"
     return StreamingResponse(_counted(api, pieces), media_type=media, headers=headers)
+
+
+def _number(share: float | None) -> str:
+    """A share as a header says it; never rounded up to 1."""
+    return "unknown" if share is None else f"{share:.6f}" if share < 0.999999 else repr(share)
 
 
 async def _counted(api: Api, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -274,14 +274,68 @@ class Disconnected(msgspec.Struct, frozen=True):
     reason: str
 
 
+ShareNumber = Annotated[
+    float | None,
+    msgspec.Meta(description="0 to 1; below 1 whenever anything is missing; null when nothing was expected."),
+]
+
+
+class CompletenessShare(msgspec.Struct, frozen=True):
+    """The share of a period that is there, and the seconds behind it: share = (expected - all that is missing) / expected.
+
+    Expected is the period from the birth of a signal on, and until it was retired. Missing are: `disconnected`, the device was not
+    connected; `gap`, something is missing or nothing was collected; `bad`, from a bad reading to the next one; `unknown`, not settled
+    yet, because the collector has not said that it has told everything. Time that is missing for several reasons counts once, for the
+    first of these.
+    """
+
+    share: ShareNumber
+    expected: float
+    disconnected: float
+    gap: float
+    bad: float
+    unknown: float
+
+
+class CompletenessItem(msgspec.Struct, frozen=True):
+    """Of one signal, device or asset (with all assets below it)."""
+
+    id: str
+    completeness: CompletenessShare
+
+
+class CompletenessBucket(msgspec.Struct, frozen=True):
+    """Of one piece of the period, [start, end)."""
+
+    start: Time
+    end: Time
+    completeness: CompletenessShare
+
+
+class CompletenessAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How complete a period is, of all signals that were asked for together, and one by one.
+
+    `end` is where the period really ends: never after now, and without an `end` in the request where all fresh scan groups are settled.
+    """
+
+    start: Time
+    end: Time
+    completeness: CompletenessShare
+    signals: int
+    items: list[CompletenessItem] = msgspec.field(default_factory=list)
+    buckets: list[CompletenessBucket] | None = None
+
+
 class Completeness(msgspec.Struct, frozen=True):
     """How complete the range is.
 
-    `known_to`: everything up to then is stored. `complete` is true when nothing is missing: no gap, no interval without connection, and
-    the range ends before `known_to`. A range without an end is complete as far as `known_to`, unless the collector is silent.
+    `known_to`: everything up to then is stored. `complete` is true when nothing is missing: no gap, no interval without connection, no
+    bad reading that lasts, and the range ends before `known_to`. A range without an end is complete as far as `known_to`, unless the
+    collector is silent. `share` is the share of the range that is there, as /completeness defines it.
     """
 
     complete: bool
+    share: ShareNumber
     known_to: Time | None
     gaps: list[Missing]
     disconnected: list[Disconnected]
@@ -410,6 +464,29 @@ class Ledger(msgspec.Struct, frozen=True):
     epoch: int
     commit_no: int
     streams: list[Stream]
+
+
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What arrived and could not be stored. `content` is what it holds, as far as it can be decoded; `raw` its bytes in hex."""
+
+    id: int
+    at: Time
+    gateway: str
+    stream: str
+    seq: int
+    reason: str
+    count: Annotated[int, msgspec.Meta(description="Readings, or 1 for another message.")]
+    state: Annotated[str, msgspec.Meta(examples=["waiting", "requested", "replayed", "discarded"])]
+    kind: Annotated[str | None, msgspec.Meta(examples=["readings", "birth", "row"])]
+    content: Annotated[Any, msgspec.Meta(extra_json_schema={})]
+    raw: str
+    settled_at: Time | None = None
+    note: str = ""
+
+
+class DeadLetters(msgspec.Struct, frozen=True):
+    items: list[DeadLetter]
+    next: Next = None
 
 
 class StreamReading(msgspec.Struct, frozen=True, omit_defaults=True):

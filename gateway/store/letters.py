@@ -25,6 +25,7 @@ from gateway.store._migrate import check_version, version
 from gateway.store._sql import text
 from gateway.store.records import DeadLetter
 from schemas.bilingual import Bilingual
+from schemas.wire import Kind
 
 _letter = t.dead_letter.c
 
@@ -42,6 +43,13 @@ def content(letter: DeadLetter) -> Any:
         return msgspec.msgpack.decode(letter.raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def kind_name(kind: int | None) -> str | None:
+    """The kind of what a letter holds, in a word; None where it is not known."""
+    if kind == ROW:
+        return "row"
+    return next((one.name.lower() for one in Kind if one == kind), None)
 
 
 def _named(body: Any) -> Any:

@@ -278,19 +278,25 @@ class Reader:
         *,
         devices: Sequence[str] | None = None,
         signal: int | None = None,
+        signals: Sequence[int] | None = None,
+        causes: Sequence[str] | None = None,
         limit: int = 1000,
         after: int | None = None,
     ) -> list[r.GapRecord]:
         """Gaps that overlap the range, by id; `after` is the id of the last one that the caller has.
 
-        With `devices` also the gaps of their whole gateways. With `signal` (its device is looked up) only gaps that cover it.
+        With `devices` also the gaps of their whole gateways. With `signal`, or several `signals` (their devices are looked up), only
+        gaps that cover one of them.
         """
+        wanted = {signal} if signal is not None else None if signals is None else set(signals)
         columns = t.gap.c
         query = sa.select(t.gap).where(*_overlapping(columns.start_ts, columns.end_ts, start, end, inclusive=True))
+        if causes is not None:
+            query = query.where(columns.cause.in_([str(cause) for cause in causes]))
         with self._transaction() as connection:
-            if signal is not None:
-                device = connection.execute(sa.select(t.signal.c.device).where(t.signal.c.id == signal)).scalar()
-                devices = [] if device is None else [device]
+            if wanted is not None:
+                of_signals = sa.select(t.signal.c.device).where(t.signal.c.id.in_(list(wanted))).distinct()
+                devices = list(connection.scalars(of_signals))
             if devices is not None:
                 owners = sa.select(t.device.c.gateway).where(t.device.c.id.in_(list(devices)))
                 whole = sa.and_(columns.device.is_(None), columns.gateway.in_(owners))
@@ -300,7 +306,7 @@ class Reader:
                 page = query if after is None else query.where(columns.id > after)
                 rows = connection.execute(page.order_by(columns.id).limit(limit)).mappings().all()
                 for row in rows:
-                    if signal is None or row["signals"] is None or signal in row["signals"]:
+                    if wanted is None or row["signals"] is None or not wanted.isdisjoint(row["signals"]):
                         found.append(_gap(row))
                 if len(rows) < limit:
                     break

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import msgspec
 
+from gateway.api.happenings import CAUSES
+from gateway.api.keys import KeyFile
 from gateway.api.role import Serve
-from schemas.wire import Cause, Event, Gap
+from gateway.store.letters import open_letters
+from schemas.wire import Cause, Event, Gap, Link
+from tests.api.conftest import started
 from tests.api.shop import SECOND, T0, Shop
 from tests.servers.waiting import eventually_async
 from tests.store.feed import Feed
@@ -153,3 +158,125 @@ async def test_ledger(shop: Shop, client: httpx.AsyncClient, serve: Serve) -> No
     )
     assert (streams["s2"]["stored"], streams["s2"]["lost"]) == (5, 4)
     assert streams["s2"]["gaps"] >= 1
+
+
+async def test_gaps_of_an_asset_and_of_a_cause(shop: Shop, client: httpx.AsyncClient) -> None:
+    shop.commit(
+        [
+            Gap("imm-01", [1], T0 + 10 * SECOND, T0 + 11 * SECOND, Cause.DROPPED, 7),
+            Gap("meter-01", None, T0 + 20 * SECOND, T0 + 21 * SECOND, Cause.OVERRUN),
+            Gap(None, None, T0 + 30 * SECOND, T0 + 31 * SECOND, Cause.UNDECODABLE),
+        ]
+    )
+    shop.commit(shop.feed.lost(1))
+
+    async def causes(query: str) -> list[str]:
+        return [item["cause"] for item in (await get(client, f"gaps?start=2025-10-09T08:53:25Z&{query}"))["items"]]
+
+    assert await causes("asset=imm") == ["dropped", "undecodable", "lost"]
+    assert await causes("asset=hall-1&cause=overrun&cause=dropped") == ["dropped", "overrun"]
+    assert await causes("asset=imm&device=meter-01") == []
+    assert await causes("cause=stale") == []
+    ongoing = (await get(client, "gaps?cause=lost&device=imm-01&lang=zh"))["items"]
+    assert [(item["end"], item["text"]) for item in ongoing] == [(None, "有消息永久丢失。")]
+    refused = await get(client, "gaps?cause=forgotten", 422)
+    assert "undecodable" in refused["errors"][0]["expected"]
+    assert (await get(client, "gaps?signal=imm-01/mode&asset=imm", 422))["errors"][0]["parameter"] == "asset"
+    assert {cause.value for cause in Cause} == {str(cause) for cause in CAUSES}
+
+
+async def test_completeness_of_signals_devices_and_assets(shop: Shop, client: httpx.AsyncClient, serve: Serve) -> None:
+    shop.clock.us = T0 + 100 * SECOND
+    shop.commit(
+        [Gap("imm-01", [1], T0 + 10 * SECOND, T0 + 20 * SECOND, Cause.DROPPED, 7)],
+        Link("meter-01", False, T0 + 50 * SECOND, "timeout"),
+    )
+    shop.commit(shop.feed.done(90, device="imm-01"), shop.feed.done(50, device="meter-01"))
+    shop.rows((2, 80, None, 0x80890000), (2, 85, 1))
+    await eventually_async(lambda: serve.live.commit_no == shop.writer.commit_no)
+    shop.clock.us = T0 + 100 * SECOND
+    start = "start=2025-10-09T08:53:20Z"
+    whole = await get(client, f"completeness?{start}&end=now&by=device&asset=plant")
+    assert whole["end"] == "2025-10-09T08:55:00.000000Z"
+    assert whole["signals"] == 4
+    assert {item["id"]: item["completeness"] for item in whole["items"]} == {
+        "imm-01": {
+            "share": 255 / 300,
+            "expected": 300.0,
+            "disconnected": 0.0,
+            "gap": 10.0,
+            "bad": 5.0,
+            "unknown": 30.0,
+        },
+        "meter-01": {"share": 0.5, "expected": 100.0, "disconnected": 50.0, "gap": 0.0, "bad": 0.0, "unknown": 0.0},
+    }
+    assert whole["completeness"]["share"] == (255 + 50) / 400
+    settled = await get(client, f"completeness?{start}&device=imm-01")
+    assert (settled["end"], settled["completeness"]["unknown"]) == ("2025-10-09T08:54:50.000000Z", 0.0)
+    assert settled["completeness"]["share"] == 255 / 270
+    single = await get(client, f"completeness?{start}&end=2025-10-09T08:53:40Z&signal=imm-01/cycle/last_time")
+    assert (single["completeness"]["share"], "items" in single, "buckets" in single) == (0.5, False, False)
+    assets = await get(client, f"completeness?{start}&end=now&by=asset&asset=hall-1")
+    assert {item["id"]: item["completeness"]["share"] for item in assets["items"]} == {
+        "hall-1": 305 / 400,
+        "imm": 255 / 300,
+    }
+    signals = await get(client, f"completeness?{start}&end=2025-10-09T08:54:40Z&by=signal&device=imm-01")
+    assert {item["id"]: item["completeness"]["share"] for item in signals["items"]} == {
+        "imm-01/cycle/count": 1.0, "imm-01/cycle/last_time": 7 / 8, "imm-01/mode": 1.0,
+    }  # fmt: skip
+    pieces = await get(
+        client, f"completeness?{start}&end=2025-10-09T08:54:00Z&buckets=10s&signal=imm-01/cycle/last_time"
+    )
+    assert [item["completeness"]["share"] for item in pieces["buckets"]] == [1.0, 0.0, 1.0, 1.0]
+    days = await get(client, "completeness?start=2025-10-09T08:00:00Z&end=now&buckets=1d")
+    assert [item["end"] for item in days["buckets"]] == [days["end"]]
+    tokyo = await get(
+        client, "completeness?start=2025-10-08T14:00:00Z&end=2025-10-09T08:54:00Z&buckets=1d&tz=Asia/Tokyo"
+    )
+    assert [item["start"] for item in tokyo["buckets"]] == [
+        "2025-10-08T14:00:00.000000Z",
+        "2025-10-08T15:00:00.000000Z",
+    ]
+    assert tokyo["buckets"][0]["completeness"]["share"] is None, "before the first birth nothing was expected"
+    assert (await get(client, "completeness?start=now&end=-1h", 422))["errors"][0]["parameter"] == "end"
+    assert (await get(client, "completeness?start=-365d&buckets=1s", 422))["errors"][0]["parameter"] == "buckets"
+    assert (await get(client, "completeness?signal=imm-01/nothing", 422))["errors"][0]["parameter"] == "signal"
+
+
+async def test_dead_letters(shop: Shop, client: httpx.AsyncClient) -> None:
+    assert await get(client, "dead-letters") == {"items": [], "next": None}
+    deep = b"\x91" * 600 + b"\xc0"
+    shop.commit(
+        shop.feed.step(poison="DecodeError: MessagePack is malformed", raw=b"\xc1\x02", kind=2, enc=0),
+        shop.feed.step(
+            poison="kind 77 is not known", raw=msgspec.msgpack.encode({"a": [1, float("inf")]}), kind=77, enc=0
+        ),
+        shop.feed.step(poison="too deep", raw=deep, kind=2, enc=0),
+    )
+    first = await get(client, "dead-letters?limit=1")
+    (item,) = first["items"]
+    assert (item["reason"], item["kind"], item["content"], item["raw"], item["state"]) == (
+        "DecodeError: MessagePack is malformed", "readings", None, "c102", "waiting",
+    )  # fmt: skip
+    rest = await get(client, first["next"])
+    assert rest["items"][0]["content"] == {"a": [1, "Infinity"]}
+    assert (await get(client, rest["next"]))["items"][0]["raw"] == deep.hex()
+    letters = open_letters(shop.settings, shop.folder)
+    letters.discard([item["id"]], "told the maker")
+    letters.close()
+    (discarded,) = (await get(client, "dead-letters?state=discarded"))["items"]
+    assert (discarded["note"], discarded["state"]) == ("told the maker", "discarded")
+    assert len((await get(client, "dead-letters"))["items"]) == 2
+
+
+async def test_dead_letters_are_for_those_who_set_the_gateway_up(shop: Shop) -> None:
+    shop.fill()
+    keys = {role: KeyFile(shop.folder).add(role, role) for role in ("viewer", "operator", "engineer", "admin")}
+    async with started(shop) as serve, httpx.AsyncClient(base_url=f"http://127.0.0.1:{serve.port}") as client:
+        for role, status in (("viewer", 403), ("operator", 403), ("engineer", 200), ("admin", 200)):
+            answer = await client.get(f"{V1}/dead-letters", headers={"X-API-Key": keys[role], "Accept-Language": "zh"})
+            assert answer.status_code == status, role
+            if status == 403:
+                assert "死信" in answer.json()["detail"]
+            assert (await client.get(f"{V1}/gaps", headers={"X-API-Key": keys[role]})).status_code == 200

@@ -278,9 +278,11 @@ async def test_completeness(shop: Shop, serve: Serve, client: httpx.AsyncClient)
 
     # between the first birth and the first progress the collector had just been down
     assert await completeness("start=2025-10-09T08:53:25Z&end=2025-10-09T08:53:35Z") == {
-        "complete": True, "known_to": "2025-10-09T08:53:40.000000Z", "gaps": [], "disconnected": [], "more": False,
+        "complete": True, "share": 1.0, "known_to": "2025-10-09T08:53:40.000000Z", "gaps": [], "disconnected": [], "more": False,
     }  # fmt: skip
-    assert (await completeness("start=2025-10-09T08:53:25Z&end=2025-10-09T08:54:00Z"))["complete"] is False
+    shop.clock.us = T0 + 60 * SECOND
+    unsettled = await completeness("start=2025-10-09T08:53:20Z&end=2025-10-09T08:54:00Z")
+    assert (unsettled["complete"], unsettled["share"]) == (False, 0.5)
     shop.clock.us = T0 + 60 * SECOND
     shop.commit(
         shop.feed.step([Gap("imm-01", [1], T0 + 30 * SECOND, T0 + 31 * SECOND, Cause.DROPPED, 5, "budget")]),
@@ -290,16 +292,20 @@ async def test_completeness(shop: Shop, serve: Serve, client: httpx.AsyncClient)
     )
     await settled(serve, shop)
     found = await completeness("start=2025-10-09T08:53:45Z")
-    assert found["complete"] is False
+    assert (found["complete"], found["share"]) == (False, 34 / 36)
     assert [(gap["cause"], gap["count"], gap["detail"]) for gap in found["gaps"]] == [("dropped", 5, "budget")]
     assert found["disconnected"] == [
         {"start": "2025-10-09T08:53:53.000000Z", "end": "2025-10-09T08:53:54.000000Z", "reason": "timeout"}
     ]
     export = await client.get(f"{HISTORY}?start=2025-10-09T08:53:45Z&format=csv")
-    assert export.headers["guantong-complete"] == "false; missing=2"
+    assert export.headers["guantong-complete"] == "false; missing=2; share=0.944444"
     other = await completeness("start=2025-10-09T08:53:45Z", f"{V1}/signals/imm-01/mode/history")
     assert other["gaps"] == []  # the gap is of one signal alone
     assert (await completeness("start=2025-10-09T08:53:55Z"))["complete"] is True
+    shop.rows((1, 56, None, 0x80890000), (1, 58, 1.0))
+    await settled(serve, shop)
+    bad = await completeness("start=2025-10-09T08:53:55Z&end=2025-10-09T08:54:20Z")
+    assert (bad["complete"], bad["share"], bad["gaps"]) == (False, 0.92, [])
 
 
 # ------------------------------------------------------------------------------------------------------------- buckets

@@ -215,6 +215,12 @@ EXAMPLES = [
     ("events", f"{V1}/events?limit=1"),
     ("events", f"{V1}/events?order=commit"),
     ("gaps", f"{V1}/gaps?signal=imm-01/cycle/last_time&start=2025-10-09T08:53:25Z"),
+    ("completeness", f"{V1}/completeness?asset=hall-1&by=device&start=2025-10-09T08:53:00Z"),
+    (
+        "completeness",
+        f"{V1}/completeness?signal=imm-01/cycle/last_time&start=2025-10-09T08:53:00Z&end=2025-10-09T08:55:00Z&buckets=1m",
+    ),
+    ("dead_letters", f"{V1}/dead-letters"),
     ("ledger", f"{V1}/ledger"),
     ("health", "/health"),
     ("health_ready", "/health/ready"),
@@ -238,6 +244,7 @@ def tell_a_story(shop: Shop) -> None:
     shop.commit([Gap("imm-01", [1], T0 + 30 * SECOND, T0 + 31 * SECOND, Cause.OVERRUN, 1, "")], tell=False)
     shop.commit(shop.feed.done(50, device="imm-01"), shop.feed.done(50, device="meter-01"), tell=False)
     shop.commit(Link("meter-01", False, T0 + 52 * SECOND, "no_answer"), tell=False)
+    shop.rows((99, 53, 7.5), tell=False)
 
 
 async def record(shop: Shop) -> dict[str, list[dict[str, object]]]:

@@ -94,6 +94,10 @@ class Scan:
     complete_to: int | None = None
     """When its last complete scan was answered, in µs."""
 
+    def points(self) -> list[int]:
+        """Its points; what only serves others is none."""
+        return [value.point for values in self.values.values() for value in values if value.point >= 0]
+
     def request(self) -> Request:
         """What to ask next for this scan, which begins if it is not under way. Only for a scan with blocks."""
         if self.hunt is not None:
@@ -136,10 +140,14 @@ class Scan:
 
     def skip(self, now: float) -> int:
         """Leaves slots behind that are over; the one that has begun last is still served. Returns how many."""
-        missed = math.floor((now - self.due) / self.period) if now > self.due else 0
+        missed = self.over(now)
         if missed:
             self.due += missed * self.period
         return missed
+
+    def over(self, now: float) -> int:
+        """How many slots are over that have not been served; 0 for a scan that is never due."""
+        return math.floor((now - self.due) / self.period) if now > self.due else 0
 
 
 @dataclass(slots=True)

@@ -407,10 +407,15 @@ class Line:
 
     # ----------------------------------------------------------------------------------------------- units come and go
 
-    def _alive(self, unit: Unit, received: int) -> Iterable[Item]:
-        if unit.answered(received, self._clock.monotonic()):
-            return self._states(unit, up=True, at=received)
-        return ()
+    def _alive(self, unit: Unit, received: int) -> Iterator[Item]:
+        now = self._clock.monotonic()
+        for device, scan, slots in unit.passed_by(now):
+            since = scan.complete_to or self._known_until(unit)
+            yield Lost(
+                device.id, scan.points(), since, received, Cause.DISCONNECTED, slots, "the unit did not answer in time"
+            )
+        if unit.answered(received, now):
+            yield from self._states(unit, up=True, at=received)
 
     def _not_answered(self, unit: Unit, *, by_time_out: bool) -> Iterable[Item]:
         unit.missed(self._clock.monotonic(), self._jitter(), by_time_out=by_time_out)
@@ -485,12 +490,15 @@ class Line:
                     missed = scan.skip(after)
                     self.overruns += missed
                     if missed > late:
-                        points = [
-                            value.point for values in scan.values.values() for value in values if value.point >= 0
-                        ]
                         start = scan.complete_to or now - round((after - before) * 1_000_000)
                         yield Lost(
-                            device.id, points, start, now, Cause.OVERRUN, missed - late, "the gateway did not keep up"
+                            device.id,
+                            scan.points(),
+                            start,
+                            now,
+                            Cause.OVERRUN,
+                            missed - late,
+                            "the gateway did not keep up",
                         )
             unit.settle()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from adapters.modbus._device import Device, Refused, Scan
 
@@ -115,6 +116,14 @@ class Unit:
         if was_down:
             self.identification.begin()
         return was_down
+
+    def passed_by(self, now: float) -> Iterator[tuple[Device, Scan, int]]:
+        """The scans of which slots went by while it did not answer and was not down yet, and how many: those are in no outage."""
+        if self.misses and not self.down:
+            for device in self.devices:
+                for scan in device.scans.values():
+                    if slots := scan.over(now):
+                        yield device, scan, slots
 
     def missed(self, now: float, jitter: float, *, by_time_out: bool) -> None:
         """It did not answer: it is left alone for a while (times `jitter`), and its scans begin again after that.

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import DeviceState, LinkSpec, Samples
+from adapters.contract import DeviceState, LinkSpec, Lost, Samples
 from adapters.modbus._codec import Request
 from adapters.modbus._lanes import Lane, Lanes
 from schemas.profile import Group
+from schemas.wire import Cause
 from tests.adapters.modbus_server import Spec, holding
 from tests.adapters.virtual_line import VirtualRun, Wire, run_line, second
 from tests.adapters.virtual_loop import in_virtual_time
@@ -121,6 +122,30 @@ def test_two_dead_units_of_five_leave_the_others_their_period(timeout: float) ->
     assert downs == [("unit-2", False), ("unit-4", False)]
     neighbours = [(a[1].dev_id, b[1].dev_id) for a, b in pairwise(wire.asked) if a[0] > 10]
     assert not {(2, 4), (4, 2), (2, 2), (4, 4)} & set(neighbours)  # never two time-outs running
+
+
+@pytest.mark.parametrize(("timeout", "slots"), [(2.3, 2), (0.3, 0)])
+def test_slots_that_a_late_unit_misses_are_a_gap(timeout: float, slots: int) -> None:
+    """One question is not answered. Where the time-out is longer than the period, values of whole slots are missing, and a gap says so; where the
+    question is asked again within its slot, nothing is."""
+    wire = Wire(answer=0.05)
+
+    async def power(run: VirtualRun) -> None:
+        await asyncio.sleep(9.9)
+        wire.dead.add(1)
+        await asyncio.sleep(0.35 if timeout < 1 else 2.0)
+        wire.dead.clear()
+
+    spec = Spec(1).device(1, [holding(0), holding(2)], period=1.0, timeout=timeout)
+    done = run(spec, wire, 20, beside=power)
+    assert not done.of(DeviceState), "one time-out is no outage"
+    lost = done.of(Lost)
+    assert [gap.count for gap in lost] == ([slots] if slots else [])
+    for gap in lost:
+        assert gap.cause == Cause.DISCONNECTED
+        assert (list(gap.points or ()), gap.device) == ([0, 1], "unit-1")
+        assert second(gap.start) == pytest.approx(9.05, abs=0.01)
+        assert second(gap.end) == pytest.approx(12.35, abs=0.01)
 
 
 def test_units_that_die_and_come_back() -> None:

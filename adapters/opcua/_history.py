@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
@@ -29,7 +29,9 @@ VALUES: Final = 1_000
 """Values of one node in one answer: a message of some 30 kB for each node in it."""
 DISORDERED: Final = "the history is not in the order of time"
 """Problem of a node of which only a part was given, and nobody knows which: a server ended an answer at the number of values asked for,
-and the answer does not show where to go on."""
+the answer does not show where to go on, and it does so for ever shorter ranges."""
+_NARROWEST: Final = 1_000
+"""µs: a range with more values than an answer holds, in no order, is halved no further."""
 _FRUITLESS: Final = 3
 """Answers in a row that bring nothing, after which a node's history is given up."""
 _NO_CONTINUATION_POINTS: Final = 0x804B0000
@@ -53,6 +55,9 @@ class _Node:
     place: int
     node: Any
     start: int
+    end: int
+    later: list[int] = field(default_factory=list)
+    """Where the ranges end that are read after this one, the last of them first."""
     continuation: bytes | None = None
     at_start: int = 0
     """Rows with the very time `start` that were given already."""
@@ -82,7 +87,7 @@ async def before(session: Session, nodes: Sequence[Any], at: int) -> list[Row | 
     """The newest value of each node in its history that is not later than `at` (µs, server's clock); None without one."""
 
     async def call(piece: Sequence[Any]) -> list[HistoryPart]:
-        wanted = [_Node(i, node, at) for i, node in enumerate(piece)]
+        wanted = [_Node(i, node, at, at) for i, node in enumerate(piece)]
         return await _ask(session, wanted, _time(at), _EARLIEST, 1)
 
     parts = await session.limits.calls(HISTORY, list(nodes), call)
@@ -95,33 +100,34 @@ async def raw(session: Session, nodes: Sequence[Any], start: int, end: int, take
     """Gives `take` every value of each node from `start` to `end` (µs, server's clock, both inclusive); for each node what kept it
     from being read to the end, None if nothing did.
 
-    A server that ends an answer at the number of values asked for, without a continuation point, is asked again from there.
+    A server that ends an answer at the number of values asked for, without a continuation point, is asked again from there; where that
+    answer is in no order, for half of the range, and half of that, until an answer holds all of its range.
     Raises asyncua's and the network's errors, and whatever `take` raises; continuation points are then given back.
     """
-    states = [_Node(i, node, start) for i, node in enumerate(nodes)]
+    states = [_Node(i, node, start, end) for i, node in enumerate(nodes)]
     size = session.limits.of(HISTORY)
     for first in range(0, len(states), size):
         batch = states[first : first + size]
         try:
-            await _batch(session, batch, end, take)
+            await _batch(session, batch, take)
         except OutOfTimeError:
             await _give_back(session, batch)
             raise
     return [state.problem for state in states]
 
 
-async def _batch(session: Session, batch: list[_Node], end: int, take: Take) -> None:
+async def _batch(session: Session, batch: list[_Node], take: Take) -> None:
     """Some nodes to their ends, so that few continuation points are open at the server."""
     alone = False
     while open_ones := [state for state in batch if not state.done]:
-        by_start: dict[int, list[_Node]] = defaultdict(list)
+        by_range: dict[tuple[int, int], list[_Node]] = defaultdict(list)
         for state in open_ones[:1] if alone else open_ones:
-            by_start[state.start].append(state)
+            by_range[state.start, state.end].append(state)
         refused = False
-        for states in by_start.values():
+        for states in by_range.values():
 
             async def call(piece: Sequence[_Node]) -> list[HistoryPart]:
-                return await _ask(session, piece, _time(piece[0].start), _time(end), VALUES)
+                return await _ask(session, piece, _time(piece[0].start), _time(piece[0].end), VALUES)
 
             for state, part in zip(states, await session.limits.calls(HISTORY, states, call), strict=True):
                 if part.status & codes.CODE_MASK == _NO_CONTINUATION_POINTS and not alone:
@@ -136,6 +142,11 @@ async def _one(state: _Node, part: HistoryPart, take: Take) -> None:
     if codes.is_bad(part.status) and status not in _NO_DATA:
         state.problem, state.done = f"{codes.info(status).name}: {codes.info(status).text_en}", True
         return
+    cut = part.continuation is None and len(part.rows) >= VALUES
+    if cut and any((b[2] or 0) < (a[2] or 0) for a, b in pairwise(part.rows)) and state.end - state.start > _NARROWEST:
+        state.later.append(state.end)
+        state.end, state.at_start = (state.start + state.end) // 2, 0
+        return
     rows = sorted((row for row in part.rows if row[2] is not None), key=lambda row: row[2] or 0)
     known = state.at_start
     if known and rows and not state.continuation:
@@ -144,7 +155,9 @@ async def _one(state: _Node, part: HistoryPart, take: Take) -> None:
         await take(state.place, rows)
     state.fruitless = 0 if rows else state.fruitless + 1
     state.continuation = part.continuation
-    if part.continuation is None and len(part.rows) < VALUES:
+    if part.continuation is None and not cut and state.later:
+        state.start, state.end, state.at_start, state.fruitless = state.end, state.later.pop(), 0, 0
+    elif part.continuation is None and not cut:
         state.done = True
     elif state.fruitless >= _FRUITLESS or (part.continuation is None and not rows):
         state.problem, state.done = "the server's answers bring nothing more, and it says that there is more", True
@@ -176,7 +189,7 @@ async def _ask(
 async def _release(session: Session, nodes: Sequence[Any], parts: Sequence[HistoryPart]) -> None:
     """Gives continuation points back that will not be used."""
     states = [
-        _Node(i, node, 0, part.continuation)
+        _Node(i, node, 0, 0, continuation=part.continuation)
         for i, (node, part) in enumerate(zip(nodes, parts, strict=True))
         if part.continuation is not None
     ]

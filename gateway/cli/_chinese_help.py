@@ -204,4 +204,17 @@ HELP: Final[dict[str, str]] = {
         "将发件箱交给另一个存储：新存储缺少而发件箱仍保留的内容会发送给它。",
     "Example: guantong ledger adopt 3f0c…    (stop the collector first)": "示例：guantong ledger adopt 3f0c…    （请先停止采集进程）",
     "Id of the store that shall confirm from now on.": "今后负责确认的存储的 id。",
+    # --------------------------------------------------------------------------------------------------------- dead letters
+    "What arrived and could not be stored: the reason of each, and what is in it.": "已到达但未能入库的内容：各自的原因与内容。",
+    "Also those that were replayed or discarded.": "也列出已重放或已丢弃的。",
+    "Show one: what is in it, decoded as far as possible, and its bytes.": "显示一条：尽可能解码的内容及其字节。",
+    "Number of the dead letter.": "死信的编号。",
+    "Numbers of dead letters, as the list shows them.": "死信的编号，见列表。",
+    "All that wait.": "所有待处理的。",
+    "Try to store them again, after an upgrade or a repair. Ingest does it, each exactly once; what still cannot be stored waits on.":
+        "升级或修复之后再次尝试入库。由 ingest 执行，每条恰好一次；仍无法入库的继续等待。",
+    "Seconds to wait for ingest; 0: only ask.": "等待 ingest 的秒数；0 表示只提出请求。",
+    "Never store them. They stay in the store, with the reason, and are no longer counted as waiting.":
+        "不再入库。它们连同原因保留在存储中，不再计为待处理。",
+    "Why; it is kept.": "原因；会保留。",
 }  # fmt: skip

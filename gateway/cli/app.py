@@ -183,6 +183,7 @@ for _name in (
     "_capture",
     "_certs",
     "_check",
+    "_dead_letters",
     "_discover",
     "_doctor",
     "_explain",

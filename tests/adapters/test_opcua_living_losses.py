@@ -15,7 +15,7 @@ from asyncua import ua
 from asyncua.server.internal_subscription import InternalSubscription
 
 from adapters.contract import Interrupted, Lost, Refilled, Samples
-from adapters.opcua._backfill import INCOMPLETE
+from adapters.opcua._backfill import INCOMPLETE, NOT_TO_LIVE
 from schemas import status as codes
 from schemas.wire import Cause, Flag
 from tests.adapters.opcua_collector import Collector, link, node
@@ -304,13 +304,19 @@ async def keeping(server: SmallServer, keeps: Callable[[Any], bool]) -> AsyncIte
         storage.save_node_value = save
 
 
-async def test_a_history_with_holes_of_its_own_fills_nothing(server: SmallServer) -> None:
-    """It has the present value, and lacks the first one that came live after the loss: so it may lack what was lost too."""
+@pytest.mark.parametrize(
+    ("lacking", "detail"), [((2, 3), INCOMPLETE), ((4,), NOT_TO_LIVE)], ids=["the next live value", "the present value"]
+)
+async def test_a_history_with_holes_of_its_own_fills_nothing(
+    server: SmallServer, lacking: tuple[int, ...], detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it lacks a value that came live it may lack what was lost too, also what lies before the one that is known to be lacking."""
+    monkeypatch.setattr("adapters.opcua._backfill._LAGS", (0.01,))
     written: list[Any] = []
 
     def keeps(value: Any) -> bool:
         written.append(value.Value.Value)
-        return len(written) not in (2, 3)
+        return len(written) not in lacking
 
     async with Collector(link(server.endpoint, points_of(ALL[:1], period=0.2))) as host:
         writer = Writer(server, last=1)
@@ -323,7 +329,7 @@ async def test_a_history_with_holes_of_its_own_fills_nothing(server: SmallServer
         assert [(lost.start, lost.end, lost.points) for lost in answer.rest] == [
             (lost.start, lost.end, lost.points) for lost in answer.lost
         ]
-        assert answer.rest[0].detail.endswith(INCOMPLETE)
+        assert answer.rest[0].detail.endswith(detail)
 
 
 async def test_a_history_that_does_not_go_on_fills_nothing(
@@ -448,7 +454,7 @@ async def test_losses_of_two_groups_are_read_one_after_the_other(server: SmallSe
             nonlocal now, most
             now += 1
             most = max(most, now)
-            await asyncio.sleep(0.05)  # of the server: how long it takes
+            await asyncio.sleep(0.3)  # of the server: how long it takes, longer than the two ends are apart
             now -= 1
             return await original(params)
 

@@ -176,14 +176,14 @@ class LinkHost:
         if link.state not in ("ok", "degraded"):
             return DeviceStatus(name, link.state, link.since, link.message or link.reason, link.fix_en, link.fix_zh)
         state: State = "ok" if device.up else "starting" if device.up is None else "recovering"
-        reason, troubles = device.reason, dict(device.troubles)
+        reason, troubles = device.reason, device.troubles
         if device.up and troubles:
             what, problem = next(iter(troubles.items()))
             more = f" (+{len(troubles) - 1})" if len(troubles) > 1 else ""
             state = "degraded"
             reason = Bilingual(f"{what}: {problem}{more}", f"{_named_zh(what)}：{chinese(problem)}{more}")
-            return DeviceStatus(name, state, device.since, reason, *device.fixes.get(what, _NO_FIX), troubles)
-        return DeviceStatus(name, state, device.since, reason, device.fix_en, device.fix_zh, troubles)
+            return DeviceStatus(name, state, device.since, reason, *device.fixes.get(what, _NO_FIX), _lines(device))
+        return DeviceStatus(name, state, device.since, reason, device.fix_en, device.fix_zh, _lines(device))
 
     def clock_stepped(self) -> None:
         """The gateway's own clock was set: what was observed of the devices' clocks against it says nothing any more."""
@@ -569,6 +569,16 @@ def _named_zh(what: str) -> str:
     if what == LINK:
         return "链路"
     return f"事件 {what.removeprefix(EVENT)}" if what.startswith(EVENT) else what
+
+
+def _lines(device: _Device) -> dict[str, str]:
+    """What is in trouble -> what is wrong with it, and what can be done."""
+    lines = {}
+    for what, problem in device.troubles.items():
+        en, zh = device.fixes.get(what, _NO_FIX)
+        end_en, end_zh = problem.removesuffix("."), chinese(problem).removesuffix("。")
+        lines[what] = Bilingual(f"{end_en}. {en}", f"{end_zh}。{zh}") if en else problem
+    return lines
 
 
 def _known(device: _Device, group: str) -> list[int]:

@@ -559,7 +559,8 @@ async def test_trouble_of_an_event_is_in_the_state_with_its_fix_and_goes_away() 
         assert (status.state, status.reason) == ("degraded", "event cycle: the server refuses the field cushion")
         assert chinese(status.reason) == "事件 cycle：服务器拒绝字段 cushion"
         assert (status.fix_en, status.fix_zh) == ("Look.", "请查看。")
-        assert status.troubles == {"event cycle": problem}
+        assert status.troubles == {"event cycle": "the server refuses the field cushion. Look."}
+        assert chinese(status.troubles["event cycle"]) == "服务器拒绝字段 cushion。请查看。"
         await rig.give(EventTrouble("d", "cycle", None))
         await rig.time.advance(1)
         assert (rig.told[-1].state, rig.told[-1].fix_en) == ("ok", "")

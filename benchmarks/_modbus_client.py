@@ -127,7 +127,7 @@ def configuration(folder: Path, port: int, units: int, blocks: int, period: floa
 
 def looked_through(
     outbox: Any,
-    decode: Callable[[int, bytes], Any],
+    decode: Callable[[int, bytes, int], Any],
     where: dict[int, tuple[int, int]],
     last: dict[tuple[int, int], int],
 ) -> dict[str, int]:
@@ -147,7 +147,7 @@ def looked_through(
         for envelope in envelopes:
             seq = envelope.last_seq + 1
             if envelope.kind == Kind.READINGS:
-                batch = decode(envelope.kind, envelope.body)
+                batch = decode(envelope.kind, envelope.body, envelope.enc)
                 for point, value in zip(batch.points, batch.values, strict=True):
                     if value is not None:
                         answers, offset = block_of[point]

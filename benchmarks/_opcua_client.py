@@ -140,7 +140,7 @@ def configuration(folder: Path, endpoint: str, items: int, period: float) -> Pat
     return file
 
 
-def looked_through(outbox: Any, decode: Callable[[int, bytes], Any], items: int) -> dict[str, Any]:
+def looked_through(outbox: Any, decode: Callable[[int, bytes, int], Any], items: int) -> dict[str, Any]:
     """Of the ticks from the first of each signal to its last, how many values are not in the outbox, or there twice."""
     from schemas.wire import Kind
 
@@ -150,7 +150,7 @@ def looked_through(outbox: Any, decode: Callable[[int, bytes], Any], items: int)
         for envelope in envelopes:
             seq = envelope.last_seq + 1
             if envelope.kind == Kind.READINGS:
-                batch = decode(envelope.kind, envelope.body)
+                batch = decode(envelope.kind, envelope.body, envelope.enc)
                 for point, value in zip(batch.points, batch.values, strict=True):
                     if value:
                         ticks[point][int(value)] += 1

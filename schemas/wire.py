@@ -12,8 +12,14 @@ from typing import Any, Literal
 
 import msgspec
 
-VERSION = 1
-"""Version of the envelope. A reader refuses a newer one, as a state that says so, and confirms nothing."""
+VERSION = 2
+"""Newest version of the envelope. A reader refuses a newer one, as a state that says so, and confirms nothing.
+
+Each message carries the lowest version that can say it (`version_of`): 1 with a plain body, 2 with a compressed one.
+"""
+
+PLAIN, ZSTD = 0, 1
+"""Encodings of a body (`Envelope.enc`): MessagePack as it is; MessagePack in one Zstandard frame (RFC 8878) with its content size."""
 
 ZERO_HASH = bytes(32)
 MAX_MESSAGE = 64 * 1024
@@ -21,7 +27,8 @@ MAX_MESSAGE = 64 * 1024
 
 
 class Kind(enum.IntEnum):
-    """Kinds of ledger messages. Only READINGS may be dropped by an overflow; a TOMBSTONE then takes their numbers."""
+    """Kinds of ledger messages. READINGS may be dropped by an overflow, and PROGRESS between them, which the next one repeats; a
+    TOMBSTONE then takes their numbers."""
 
     BIRTH = 1
     READINGS = 2
@@ -76,8 +83,8 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One message of the ledger: `[version, kind, stream, seq, last_seq, low, prev, enc, body]`.
 
     `seq..last_seq` is one number except for a tombstone. `low` is the lowest number the outbox still holds; it alone is
-    outside the hash, since it changes when a message is sent again. `enc` is 0 for plain MessagePack; other
-    numbers are reserved.
+    outside the hash, since it changes when a message is sent again. `enc` is PLAIN or ZSTD; the hash is over the
+    body as it is stored, that is compressed.
     """
 
     version: int
@@ -96,6 +103,11 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
+
+
+def version_of(enc: int) -> int:
+    """The version that a message with a body of this encoding carries, so that a reader that would take it for poison stops instead."""
+    return 1 if enc == PLAIN else 2
 
 
 def chain_hash(

@@ -96,8 +96,21 @@ class CollectMetrics(Collector):
         role, outbox = self._role, self._role.outbox
         numbers, sender = role.recorder.numbers, role.sender
         yield GaugeMetricFamily(
-            "guantong_outbox_bytes", "Bytes of the messages held, confirmed ones included", outbox.size
+            "guantong_outbox_bytes", "Bytes of the file in use, confirmed messages included", outbox.size
         )
+        budget = role.recorder.budget
+        yield GaugeMetricFamily("guantong_outbox_budget_bytes", "Bytes of the file that may be in use", budget.allowed)
+        yield GaugeMetricFamily("guantong_outbox_disk_bytes", "Bytes of file and write-ahead log", outbox.on_disk)
+        yield GaugeMetricFamily("guantong_outbox_waiting_bytes", "About how many wait for the store", outbox.waiting)
+        rate, room = budget.rate, budget.room(outbox.waiting)
+        if rate is not None:
+            yield GaugeMetricFamily(
+                "guantong_outbox_filling_bytes_per_second", "What is written now, over ten minutes", rate
+            )
+        if room is not None:
+            yield GaugeMetricFamily(
+                "guantong_outbox_room_seconds", "Until the budget is spent if the store confirms nothing", room
+            )
         streams = outbox.streams()
         waiting = sum(max(s.high - s.confirmed, 0) for s in streams)
         yield GaugeMetricFamily(

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from gateway.collect.budget import Budget, Health, Policy, Refused, load_refused, thinned
 from gateway.collect.items import Events, Gaps, Item, Readings
 from gateway.ledger.bodies import OVERHEAD
 from gateway.ledger.outbox import Outbox, OutboxFullError
 from schemas.bilingual import Bilingual, of_error
-from schemas.wire import MAX_MESSAGE, Batch, Birth, Cause, Done, Extra, Gap, Kind, Link, Progress, State
+from schemas.wire import MAX_MESSAGE, Batch, Birth, Done, Extra, Kind, Link, Progress
 
 log = logging.getLogger("guantong.outbox")
 
@@ -33,8 +35,14 @@ _ROWS_AT_ONCE = 2_000
 _PENDING_ROWS = 200_000
 """Rows that may wait for the disk before `put` waits too."""
 _RETRY = 1.0
-_HEADROOM = 0.9
-"""When the budget is spent, so much of it is kept."""
+_HEADROOM = 0.98
+"""When the budget is spent, so much of it is kept by policy `oldest`."""
+_BURIED_AT_ONCE = 8
+"""Tombstones after one commit: the disk is not to be kept from the next one for seconds."""
+_SPENT_HEARTBEAT = 60.0
+"""Seconds between two proofs of life while the budget is spent and nothing can be dropped for them."""
+REFUSED = "refused"
+"""Where the outbox remembers what was not taken, until a gap tells it."""
 
 COMPLETE_TO = "complete_to"
 """Where the outbox remembers up to when each group is complete, for a back-fill after a restart."""
@@ -43,16 +51,6 @@ _REMEMBER_EVERY = 10.0
 
 _encode = msgspec.msgpack.Encoder().encode
 OnDurable = Callable[[], None]
-Policy = Literal["oldest", "newest", "thin", "block"]
-
-
-@dataclass(slots=True)
-class Health:
-    """State of the outbox, with reason and fix."""
-
-    state: State = "ok"
-    reason: str = ""
-    fix: str = ""
 
 
 @dataclass(slots=True)
@@ -139,7 +137,9 @@ class Recorder:
         self.health = Health()
         self.numbers = Numbers()
         self._thread = thread
-        self._budget, self._policy = budget, policy
+        self.budget = Budget(budget, policy)
+        self.notice: Health | None = None
+        """What is to be known while all is well otherwise: that the outbox was damaged, and what became of it."""
         self._now = now_us
         self._woken = woken
         self._ready: deque[tuple[Kind, bytes]] = deque()
@@ -149,8 +149,9 @@ class Recorder:
         self.complete_to: dict[str, dict[str, int]] = {}
         """Device -> group -> up to when (µs) it is complete, also from the process before this one."""
         self._remembered = float("-inf")
-        self._refused: Gap | None = None
-        self._spare = 0
+        self._refused = Refused(policy)
+        self._refused_told = float("-inf")
+        self._beat_at = float("-inf")
         self._dirty = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -161,6 +162,13 @@ class Recorder:
         known = msgspec.json.decode(text, type=dict[str, dict[str, int]]) if text else {}
         self.complete_to = {name: groups for name, groups in known.items() if name in devices}
         return {name: dict(groups) for name, groups in self.complete_to.items()}
+
+    def tell_refused(self) -> None:
+        """What the process before this one did not take, and could not tell, as gaps of the devices; after the births, before `run`."""
+        gaps = load_refused(self.outbox.meta(REFUSED))
+        if gaps:
+            self.put_now(Gaps(gaps))
+            self.when_durable(self._forget_refused)
 
     # --------------------------------------------------------------------------------------------------- putting
 
@@ -204,7 +212,12 @@ class Recorder:
         self._dirty.set()
 
     def heartbeat(self) -> None:
-        """Once a second: proof of life, and how far each device is complete."""
+        """Once a second: proof of life, and how far each device is complete. Once a minute while the budget is spent and this would
+        only fill it more."""
+        beat = time.monotonic()
+        if self.budget.spent and self.budget.policy != "oldest" and beat - self._beat_at < _SPENT_HEARTBEAT:
+            return
+        self._beat_at = beat
         self._close_columns()
         done = list(self._progress.values())
         self._progress.clear()
@@ -214,47 +227,20 @@ class Recorder:
         self._dirty.set()
 
     def _put_readings(self, readings: Readings) -> None:
-        if self._spare and self._policy in ("newest", "thin"):
-            readings = self._thinned(readings)
+        if self.budget.take_one_in != 1:
+            readings, gone = self._without(readings)
+            self.numbers.dropped += gone
         self._columns.extend(readings)
         self.numbers.readings += len(readings.points)
 
-    def _thinned(self, readings: Readings) -> Readings:
-        """Under policy `newest` nothing new is taken while the budget is spent; under `thin` one row in `spare`."""
-        keep = [
-            i
-            for i in range(len(readings.points))
-            if self._policy == "thin" and (readings.ts[i] // 1000 + i) % self._spare == 0
-        ]
-        gone = sorted(set(range(len(readings.points))) - set(keep))
+    def _without(self, readings: Readings) -> tuple[Readings, int]:
+        """What the policy takes, and how many rows it does not: those are remembered until a gap tells them."""
+        taken, gone = thinned(readings, self.budget.take_one_in)
         if gone:
-            self.numbers.dropped += len(gone)
-            times = [readings.ts[i] for i in gone]
-            before = self._refused or Gap(
-                None, [], min(times), max(times), Cause.DROPPED.value, 0, f"policy {self._policy}"
-            )
-            self._refused = Gap(
-                None,
-                sorted({*(before.points or ()), *(readings.points[i] for i in gone)}),
-                min(before.start, *times),
-                max(before.end, *times),
-                before.cause,
-                (before.count or 0) + len(gone),
-                before.detail,
-            )
-
-        def pick(column: list[Any] | None) -> Any:
-            return None if column is None else [column[i] for i in keep]
-
-        extra = (
-            {new: readings.extra[old] for new, old in enumerate(keep) if old in readings.extra}
-            if readings.extra
-            else None
-        )
-        return Readings(
-            readings.device, readings.group, readings.received, pick(readings.points), pick(readings.ts), pick(readings.values),
-            pick(readings.status), pick(readings.flags), pick(readings.n), extra,
-        )  # fmt: skip
+            self._refused.add(
+                readings.device, [readings.points[i] for i in gone], [readings.ts[i] for i in gone]
+            )  # fmt: skip
+        return taken, len(gone)
 
     def _close_columns(self) -> None:
         if self._columns.points:
@@ -287,16 +273,18 @@ class Recorder:
     async def _commit_once(self) -> bool:
         self._dirty.clear()
         self._close_columns()
-        if self._refused is not None and not self._spare:
-            gap, self._refused = self._refused, None
-            self._ready.append((Kind.GAP, _encode([gap])))
-        remember, now = None, asyncio.get_running_loop().time()
+        remember, refused, now = None, None, asyncio.get_running_loop().time()
+        if self._refused and self.budget.take_one_in == 1:
+            self.put_now(Gaps(self._refused.take()))
+            self.when_durable(self._forget_refused)
+        elif self._refused and now - self._refused_told >= 1:
+            refused, self._refused_told = self._refused.dump(), now
         if self.complete_to and now - self._remembered >= _REMEMBER_EVERY:
             remember = msgspec.json.encode(self.complete_to).decode()
         bodies, callbacks = list(self._ready), self._callbacks
         self._ready, self._callbacks = deque(), []
         try:
-            size = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, bodies, remember)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._write, bodies, remember, refused)
         except (OutboxFullError, sqlite3.Error) as error:
             # numbers were given: the bodies are pending in the outbox and go with its next commit
             self._callbacks = callbacks + self._callbacks
@@ -324,57 +312,51 @@ class Recorder:
         self.numbers.bytes += sum(len(body) for _, body in bodies)
         for callback in callbacks:
             callback()
-        await self._keep_budget(size)
+        await self._keep_budget()
         if bodies:
             self._woken()
         return True
 
-    def _write(self, bodies: list[tuple[Kind, bytes]], remember: str | None) -> int:
+    def _forget_refused(self) -> None:
+        self._thread.submit(self.outbox.set_meta, REFUSED, "[]")
+
+    def _write(self, bodies: list[tuple[Kind, bytes]], remember: str | None, refused: str | None) -> None:
         """In the worker thread. Appending cannot fail for size: every body was split to fit."""
         for kind, body in bodies:
             self.outbox.append(kind, body)
+        if refused is not None:  # before the progress that comes with it claims that all is there
+            self.outbox.set_meta(REFUSED, refused)
         self.outbox.commit()
         if remember is not None:  # only now: it must never be ahead of what is durable
             self.outbox.set_meta(COMPLETE_TO, remember)
-        return self.outbox.size
 
-    async def _keep_budget(self, size: int) -> None:
-        if size > self._budget:  # what is kept for a restored store goes first
-            await asyncio.get_running_loop().run_in_executor(self._thread, self.outbox.trim, float("inf"))
-            size = self.outbox.size
-        if size <= self._budget:
-            if self._spare or self.health.state != "ok":
+    async def _keep_budget(self) -> None:
+        outbox, budget = self.outbox, self.budget
+        if outbox.size > budget.allowed:  # what is kept for a restored store goes first, then what the policy says
+            dropped = await asyncio.get_running_loop().run_in_executor(self._thread, self._make_room)
+            self.numbers.dropped += dropped
+        before = self.health
+        found = budget.look(outbox.size, outbox.waiting, outbox.written)
+        if found.state == "ok":
+            if before.state != "ok" and before is not self.notice:
                 log.info("the outbox takes everything again")
-            self._spare = 0
-            self.health = Health()
+            found = self.notice or found
+        elif before.state == "ok" or before is self.notice or before.reason[:20] != found.reason[:20]:
+            log.warning("%s. %s", found.reason, found.fix)
+        self.health = found
+        if budget.policy == "block" and budget.spent:
+            self._room.clear()
+            asyncio.get_running_loop().call_later(_RETRY, self._dirty.set)
+        else:
             self._room.set()
-            return
-        if self.health.state == "ok":
-            log.warning("the outbox has %d bytes, its budget is %d: policy %s", size, self._budget, self._policy)
-        self.health = Health(
-            "degraded",
-            Bilingual(
-                f"the outbox's budget of {self._budget} bytes is spent; policy {self._policy}",
-                f"发件箱的 {self._budget} 字节额度已用完；策略 {self._policy}",
-            ),
-            Bilingual(
-                "Bring back the bus and the store; or raise outbox.budget if the disk has room.",
-                "请恢复总线与存储；若磁盘有余量，可调大 outbox.budget。",
-            ),
-        )
-        match self._policy:
-            case "oldest":
-                dropped = await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self.outbox.drop_oldest, int(self._budget * _HEADROOM)
-                )
-                self.numbers.dropped += dropped
-                self._room.set()
-            case "block":
-                self._room.clear()
-                asyncio.get_running_loop().call_later(_RETRY, self._dirty.set)
-            case _:
-                self._spare = min(100, max(2, self._spare * 2))
-                self._room.set()
+
+    def _make_room(self) -> int:
+        """In the worker thread. How many readings were dropped."""
+        while self.outbox.size > self.budget.allowed and self.outbox.trim(float("inf")):
+            pass
+        if self.budget.policy != "oldest" or self.outbox.size <= self.budget.allowed:
+            return 0
+        return self.outbox.drop_oldest(int(self.budget.allowed * _HEADROOM), _BURIED_AT_ONCE)
 
 
 def _split(items: list[Any]) -> list[bytes]:

@@ -16,7 +16,9 @@ from gateway.bus import broker
 from gateway.bus.client import Bus, Will
 from gateway.bus.topics import Topics
 from gateway.collect.births import births_of, dump_known, known_of, load_known, retired
+from gateway.collect.budget import affordable, log_limit
 from gateway.collect.courtesy import Courtesy, will
+from gateway.collect.damage import Damage
 from gateway.collect.forwarder import Forwarder
 from gateway.collect.identities import IDENTITIES, Identities, changed, described
 from gateway.collect.items import DeviceStatus, Events, Gaps, Item, Readings
@@ -28,7 +30,9 @@ from gateway.collect.standstill import Standstill
 from gateway.config.models import Config
 from gateway.config.plan import Plan, PlannedDevice, PlannedLink
 from gateway.config.resolve import resolve
+from gateway.ledger.opening import open_or_salvage
 from gateway.ledger.outbox import Outbox, OutboxError
+from gateway.ledger.salvage import Salvaged
 from gateway.ledger.sender import WINDOW_BYTES, Sender
 from gateway.platform import FileLock, LockedError
 from gateway.tasks import together
@@ -46,7 +50,7 @@ _STEP = 0.5
 class Collect:
     """See the module. Holds the lock on its outbox from the constructor on."""
 
-    def __init__(self, config: Config, plan: Plan, bus: Bus, outbox: Outbox) -> None:
+    def __init__(self, config: Config, plan: Plan, bus: Bus, outbox: Outbox, salvaged: Salvaged | None = None) -> None:
         self.config = config
         self.points = PointBook()
         self.identities = Identities()
@@ -65,8 +69,11 @@ class Collect:
         )
         self.recorder = Recorder(
             outbox, self.thread,
-            budget=config.outbox.budget, policy=config.outbox.policy, now_us=self.clock.now, woken=self.forwarder.wake,
+            budget=affordable(config.outbox.budget, outbox.path.parent), policy=config.outbox.policy,
+            now_us=self.clock.now, woken=self.forwarder.wake,
         )  # fmt: skip
+        self._damage = Damage(salvaged, outbox.path)
+        self.recorder.notice = self._damage.notice()
         self.courtesy = Courtesy(bus, topics, plan, enabled=config.bus.courtesy)
         self.status_listeners: list[Callable[[DeviceStatus], None]] = []
         """Hear of each change of a device's state; they neither wait nor raise."""
@@ -136,6 +143,9 @@ class Collect:
         for host in self.hosts:
             host.resume_after_restart(complete_to)
         self._announce()
+        self.recorder.tell_refused()
+        if (event := self._damage.event(self.clock.now())) is not None:
+            self.recorder.put_now(Events([event]))
         await self.recorder.commit()
         log.info("collecting %d signals of %d devices", len(self.plan.signals), len(self.plan.devices))
         if self.sender.by_broker:
@@ -240,6 +250,7 @@ class Collect:
                 log.warning("%s: a gap of all devices", gap.detail)
                 self.recorder.put_now(Gaps([gap]))
             self.recorder.heartbeat()
+            self.recorder.notice = self._damage.notice()
 
     def _stepped(self, drift: float) -> None:
         """The system clock was set: readings go on with the new time, and the history says where."""
@@ -282,15 +293,15 @@ def make_collect(config: Config) -> Measured:
     clock = SystemClock()
     gateway = config.gateway.id
     bus = bus_of(config, "collect", Will(Topics(config.bus.root).gateway_status(gateway), will(gateway, clock.now())))
-    outbox = open_outbox(data_dir, config)
-    return Measured(Collect(config, plan, bus, outbox), config.metrics)
+    outbox, salvaged = open_outbox(data_dir, config)
+    return Measured(Collect(config, plan, bus, outbox, salvaged), config.metrics)
 
 
 _locks: list[FileLock] = []
 
 
-def open_outbox(data_dir: Path, config: Config) -> Outbox:
-    """The outbox, locked for this process until it ends. Raises CannotStartError."""
+def open_outbox(data_dir: Path, config: Config) -> tuple[Outbox, Salvaged | None]:
+    """The outbox, locked for this process until it ends, and what was saved if it was damaged. Raises CannotStartError."""
     from gateway.roles import CannotStartError
 
     try:
@@ -300,6 +311,7 @@ def open_outbox(data_dir: Path, config: Config) -> Outbox:
             f"another collector uses {data_dir / 'outbox.sqlite'}; stop it, or give this one a data_dir of its own"
         ) from error
     try:
-        return Outbox(data_dir / "outbox.sqlite", config.outbox.durability)
+        limit = log_limit(config.outbox.budget)
+        return open_or_salvage(data_dir / "outbox.sqlite", config.outbox.durability, SystemClock().now(), limit)
     except OutboxError as error:
         raise CannotStartError(f"{error}. {error.fix}") from error

@@ -1,4 +1,4 @@
-"""Bodies of ledger messages: MessagePack of the types in `schemas.wire`, by kind."""
+"""Bodies of ledger messages: MessagePack of the types in `schemas.wire`, by kind, compressed or not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.ledger.compression import PoisonError, plain_body
 from gateway.ledger.steps import Body
 from schemas.wire import Batch, Birth, Cause, Closed, Event, Gap, Kind, Link, Progress, Tombstone
 
@@ -26,19 +27,17 @@ _TYPES: dict[int, Any] = {
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {int(k): msgspec.msgpack.Decoder(t) for k, t in _TYPES.items()}
 
 
-class PoisonError(Exception):
-    """A body that cannot be what its envelope says."""
-
-
 def decode_body(kind: int, body: bytes, enc: int = 0) -> Body:
-    """The body as its type. Raises PoisonError for unknown kinds and encodings and for bytes that do not fit the type."""
+    """The body as its type. `enc` says how `body` is stored: PLAIN or ZSTD.
+
+    Raises PoisonError for unknown kinds and encodings, and for bytes that do not fit the encoding or the type.
+    """
     decoder = _DECODERS.get(kind)
     if decoder is None:
         raise PoisonError(f"kind {kind} is not known")
-    if enc != 0:
-        raise PoisonError(f"encoding {enc} is not known")
+    plain = plain_body(body, enc)
     try:
-        decoded: Body = decoder.decode(body)
+        decoded: Body = decoder.decode(plain)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PoisonError(f"{type(error).__name__}: {error}") from error
     if isinstance(decoded, Batch):
@@ -70,14 +69,30 @@ def gaps_of_batch(batch: Batch) -> Gap:
 
 
 def merge_gaps(gaps: Iterable[Gap]) -> list[Gap]:
-    """One gap in the place of many: all points, the widest bounds, the sum of the counts. Never understated."""
-    points: set[int] = set()
-    start, end, count = None, None, 0
+    """One gap in the place of many of one cause and device: all points, the widest bounds, the sum of the counts. Never understated."""
+    merged: dict[tuple[str, str | None], Gap] = {}
+    points: dict[tuple[str, str | None], set[int] | None] = {}
     for gap in gaps:
-        points.update(gap.points or ())
-        start = gap.start if start is None else min(start, gap.start)
-        end = gap.end if end is None else max(end, gap.end)
-        count += gap.count or 0
-    if start is None or end is None:
-        return []
-    return [Gap(None, sorted(points), start, end, Cause.DROPPED.value, count)]
+        key = gap.cause, gap.device
+        known = points.setdefault(key, set())
+        if gap.points is None or known is None:
+            points[key] = None  # all points, and so it stays
+        else:
+            known.update(gap.points)
+        before = merged.get(key)
+        merged[key] = gap if before is None else _widest(before, gap)
+    return [_with_points(gap, points[key]) for key, gap in merged.items()]
+
+
+def _widest(one: Gap, other: Gap) -> Gap:
+    count = None if one.count is None or other.count is None else one.count + other.count
+    return Gap(
+        one.device, None, min(one.start, other.start), max(one.end, other.end), one.cause, count, one.detail or other.detail
+    )  # fmt: skip
+
+
+def _with_points(gap: Gap, points: set[int] | None) -> Gap:
+    return msgspec.structs.replace(gap, points=None if points is None else sorted(points))
+
+
+__all__ = ["OVERHEAD", "PoisonError", "decode_body", "gaps_of_batch", "merge_gaps", "plain_body"]

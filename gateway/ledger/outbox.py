@@ -2,7 +2,9 @@
 
 Each start begins a new stream; older streams in the file are drained first. A message is readable for the sender only after
 its commit: `append` collects, `commit` makes durable. At level `power` a commit is fsynced (SQLite WAL, synchronous FULL), at
-level `process` it survives a kill of the process only.
+level `process` it survives a kill of the process only. Bodies are compressed where it pays.
+
+What is read is proved: each row by its seal, and by the chain between neighbours. Damage is an OutboxDamagedError, never a message.
 
 All methods may be called from any one thread at a time; a lock inside keeps two from interleaving.
 """
@@ -13,125 +15,95 @@ import sqlite3
 import threading
 import uuid
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from gateway.ledger.bodies import OVERHEAD, PoisonError, decode_body, gaps_of_batch, merge_gaps
-from schemas.bilingual import Bilingual
-from schemas.wire import MAX_MESSAGE, VERSION, ZERO_HASH, Batch, Closed, Envelope, Gap, Kind, Tombstone, chain_hash
+from gateway.ledger import _overflow
+from gateway.ledger._outbox_file import (
+    COLUMNS,
+    INSERT,
+    MOVED,
+    STORE,
+    STORE_SEAL,
+    STREAM_NAME,
+    WAL_LIMIT,
+    Durability,
+    OutboxDamagedError,
+    OutboxError,
+    OutboxFullError,
+    Row,
+    Stream,
+    check_newest,
+    crc_of_text,
+    from_sqlite,
+    is_damage,
+    is_full,
+    link,
+    load_streams,
+    mark_damaged,
+    open_file,
+    save_stream,
+    walk,
+)
+from gateway.ledger._rehome import rehome
+from gateway.ledger.bodies import OVERHEAD
+from gateway.ledger.compression import Compressor
+from schemas.wire import MAX_MESSAGE, ZERO_HASH, Closed, Envelope, Kind, version_of
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS stream (
-    pos INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
-    low INTEGER NOT NULL, high INTEGER NOT NULL, hash BLOB NOT NULL, confirmed INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS message (
-    pos INTEGER NOT NULL, seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, kind INTEGER NOT NULL,
-    prev BLOB NOT NULL, enc INTEGER NOT NULL, body BLOB NOT NULL
-);
-CREATE UNIQUE INDEX IF NOT EXISTS message_place ON message (pos, seq);
-"""
-_FORMAT = "1"
+ROW = 84
+"""Bytes that a message takes on the disk beside its body: its row's other columns, its place in the index, and its share of what is
+left free in pages (`make bench-outbox` measures it)."""
 _TRIM_CHUNK = 500
 _EMPTY_STREAMS = 64
 """Empty streams that are remembered by their numbers, so that a restored store learns what it can never get again."""
 
 
-class OutboxError(Exception):
-    """The outbox cannot be used; `fix` says what a person can do."""
-
-    def __init__(self, message: str, fix: str) -> None:
-        super().__init__(message)
-        self.fix = fix
-
-
-class OutboxFullError(OutboxError):
-    """The disk is full: nothing was lost, what is pending stays pending; try `commit` again."""
-
-
-@dataclass(slots=True)
-class Stream:
-    """A stream in the file. `high` and `hash` are durable; `low` is the lowest number still held; numbers begin with 1."""
-
-    pos: int
-    id: str
-    low: int
-    high: int
-    hash: bytes
-    confirmed: int
-
-    @property
-    def drained(self) -> bool:
-        """True when the store has everything."""
-        return self.confirmed >= self.high
-
-
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    kind: int
-    seq: int
-    prev: bytes
-    body: bytes
+    row: Row
+    end: bytes
 
 
 class Outbox:
-    """See the module. `path` is the file; its directory must exist and be writable.
+    """See the module. `path` is the file; its directory must exist and be writable. `log_limit`: bytes of its write-ahead log.
 
-    Raises OutboxError for a file that is not an outbox, or one of a newer format.
+    Raises OutboxError for a file of a newer format, OutboxFullError, and OutboxDamagedError for what is no outbox or is damaged:
+    the newest 64 MB are checked here, the rest when it is read.
     """
 
-    def __init__(self, path: Path, durability: Literal["power", "process"] = "power") -> None:
+    def __init__(self, path: Path, durability: Durability = "power", log_limit: int = WAL_LIMIT) -> None:
         self.path = path
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        self._db = open_file(path, durability, log_limit)
         try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
-            self._db.execute("PRAGMA wal_autocheckpoint=2000")
-            self._db.executescript(_SCHEMA)
-            found = self._meta("format")
-        except sqlite3.DatabaseError as error:
+            self._streams = load_streams(path, self._db)
+            check_newest(path, self._db, self._streams.values())
+            self._page = int(self._db.execute("PRAGMA page_size").fetchone()[0])
+            self._size = self._measured()
+            self.store: str | None = self._meta(STORE)
+            if self.store is not None and self._meta(STORE_SEAL) not in (None, crc_of_text(self.store)):
+                raise OutboxDamagedError(path, "the id of its store is not what was written")
+        except sqlite3.Error as error:
             self._db.close()
-            if _is_full(error):
-                raise OutboxFullError(
-                    Bilingual(f"{path}: no space left on the disk", f"{path}：磁盘空间不足"),
-                    Bilingual("Free space on the disk of data_dir.", "请清理 data_dir 所在磁盘。"),
-                ) from error
-            raise OutboxError(
-                Bilingual(f"{path} is not a readable outbox: {error}", f"{path} 不是可读取的发件箱：{error}"),
-                Bilingual(
-                    f"Move {path} aside and start again; what it held and the store had not confirmed is a recorded gap.",
-                    f"请将 {path} 移开后重新启动；其中尚未被存储确认的内容会记为缺口。",
-                ),
-            ) from error
-        if found is None:
-            self._set_meta("format", _FORMAT)
-        elif found != _FORMAT:
+            raise from_sqlite(path, error) from error
+        except OutboxError:
             self._db.close()
-            raise OutboxError(
-                Bilingual(
-                    f"{path} has format {found}; this version reads {_FORMAT}",
-                    f"{path} 的格式为 {found}；本版本可读 {_FORMAT}",
-                ),
-                Bilingual("Start the newer version of the gateway again.", "请重新使用较新版本的网关。"),
-            )
-        self._streams: dict[str, Stream] = {}
-        for row in self._db.execute("SELECT pos, id, low, high, hash, confirmed FROM stream ORDER BY pos"):
-            self._streams[row[1]] = Stream(*row)
+            raise
+        self._compressor = Compressor()
+        self.written = 0
+        """About how many bytes of the file this process has filled."""
         self._pending: list[_Pending] = []
         self._next_seq = 1
         self._next_prev = ZERO_HASH
         self._current: Stream | None = None
+        self._drop_after: dict[str, int] = {}
         self._confirmed_at: deque[tuple[float, str, int]] = deque(
             (0.0, s.id, s.confirmed) for s in self.streams() if s.confirmed
         )
-        self._bytes = int(self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM message").fetchone()[0])
-        self.store: str | None = self._meta("store")
 
     # -------------------------------------------------------------------------------------------------- writing
 
@@ -144,11 +116,11 @@ class Outbox:
             self._forget([s for s in self._streams.values() if not s.high])
             ended = [s for s in self._streams.values() if s.low <= s.high]
             stream_id = uuid.uuid4().hex
-            cursor = self._db.execute(
-                "INSERT INTO stream (id, low, high, hash, confirmed) VALUES (?, 1, 0, ?, 0)", (stream_id, ZERO_HASH)
-            )
-            assert cursor.lastrowid is not None
-            self._current = Stream(cursor.lastrowid, stream_id, 1, 0, ZERO_HASH, 0)
+            place = 1 + int(self._db.execute("SELECT coalesce(max(pos), 0) FROM stream").fetchone()[0])
+            with self._transaction():
+                self._current = Stream(place, stream_id, 1, 0, ZERO_HASH, 0)
+                save_stream(self._db, self._current)
+                self._set_meta(f"{STREAM_NAME}{place}", stream_id)
             self._streams[stream_id] = self._current
             self._pending, self._next_seq, self._next_prev = [], 1, ZERO_HASH
             for old in ended:
@@ -170,10 +142,12 @@ class Outbox:
             raise ValueError(f"a body of {len(body)} bytes does not fit into a message of {MAX_MESSAGE} bytes")
         with self._lock:
             assert self._current is not None, "begin() first"
-            seq, prev = self._next_seq, self._next_prev
-            self._pending.append(_Pending(kind, seq, prev, body))
-            self._next_seq = seq + 1
-            self._next_prev = chain_hash(VERSION, kind, self._current.id, seq, seq, prev, 0, body)
+            seq = self._next_seq
+            enc, stored = self._compressor.pack(body)
+            row = Row(seq, seq, int(kind), self._next_prev, enc, stored, None)
+            seal, end = link(self._current.id, row)
+            self._pending.append(_Pending(row._replace(seal=seal), end))
+            self._next_seq, self._next_prev = seq + 1, end
             return seq
 
     @property
@@ -184,7 +158,7 @@ class Outbox:
     def commit(self) -> int:
         """Makes everything appended so far durable; returns the highest durable number of the current stream.
 
-        Raises OutboxFullError when the disk is full, sqlite3.Error for other trouble; the messages stay pending then.
+        Raises OutboxFullError when the disk is full, OutboxDamagedError, sqlite3.Error for other trouble; the messages stay pending then.
         """
         with self._lock:
             current = self._current
@@ -192,29 +166,14 @@ class Outbox:
             batch = list(self._pending)
             if not batch:
                 return current.high
-            high, end = batch[-1].seq, self._next_prev
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany(
-                    "INSERT INTO message (pos, seq, last_seq, kind, prev, enc, body) VALUES (?, ?, ?, ?, ?, 0, ?)",
-                    [(current.pos, m.seq, m.seq, m.kind, m.prev, m.body) for m in batch],
-                )
-                self._db.execute("UPDATE stream SET high = ?, hash = ? WHERE pos = ?", (high, end, current.pos))
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                self._rollback()
-                if _is_full(error):
-                    raise OutboxFullError(
-                        Bilingual(f"{self.path}: no space left on the disk", f"{self.path}：磁盘空间不足"),
-                        Bilingual(
-                            "Free space on the disk of data_dir, or set outbox.budget.",
-                            "请清理 data_dir 所在磁盘，或设置 outbox.budget。",
-                        ),
-                    ) from error
-                raise
+            high, end = batch[-1].row.seq, batch[-1].end
+            with self._transaction():
+                self._db.executemany(INSERT, [(current.pos, *m.row) for m in batch])
+                save_stream(self._db, replace(current, high=high, hash=end))
             current.high, current.hash = high, end
-            self._bytes += sum(len(m.body) for m in batch)
             self._pending = self._pending[len(batch) :]
+            self._size = self._measured()
+            self.written += sum(len(m.row.body) + ROW for m in batch)
             return high
 
     # -------------------------------------------------------------------------------------------------- reading
@@ -230,25 +189,31 @@ class Outbox:
     def read(self, stream_id: str, first: int, most: int, most_bytes: int) -> list[Envelope]:
         """Durable messages from number `first` on (a tombstone that covers it included), at most so many and so many bytes.
 
-        At least one is given if there is one. A row whose bytes do not fit its neighbours' chain is given all the same:
-        ingest judges it.
+        At least one is given if there is one. Raises OutboxDamagedError for what is not what was appended, or is not there.
         """
         with self._lock:
             stream = self._streams.get(stream_id)
             if stream is None:
                 return []
-            rows = self._db.execute(
-                "SELECT seq, last_seq, kind, prev, enc, body FROM message WHERE pos = ? AND seq >= "
-                "coalesce((SELECT max(seq) FROM message WHERE pos = ? AND seq <= ? AND last_seq >= ?), ?) ORDER BY seq LIMIT ?",
-                (stream.pos, stream.pos, first, first, first, most),
-            )
             out: list[Envelope] = []
-            size = 0
-            for seq, last_seq, kind, prev, enc, body in rows:
-                size += len(body)
-                if out and size > most_bytes:
-                    break
-                out.append(Envelope(VERSION, kind, stream.id, seq, last_seq, stream.low, prev, enc, body))
+            with self._reading():
+                rows = self._db.execute(
+                    f"SELECT {COLUMNS} FROM message WHERE pos = ? AND seq >= "
+                    "coalesce((SELECT max(seq) FROM message WHERE pos = ? AND seq <= ? AND last_seq >= ?), ?) ORDER BY seq LIMIT ?",
+                    (stream.pos, stream.pos, first, first, first, most),
+                )
+                size = 0
+                for row, _ in walk(self.path, stream, rows, first):
+                    size += len(row.body)
+                    if out and size > most_bytes:
+                        break
+                    out.append(
+                        Envelope(
+                            version_of(row.enc), row.kind, stream.id, row.seq, row.last_seq, stream.low, row.prev, row.enc, row.body
+                        )
+                    )  # fmt: skip
+                if not out and most > 0 and max(first, stream.low) <= stream.high:
+                    raise OutboxDamagedError(self.path, f"number {first} of stream {stream_id} is missing")
             return out
 
     def hash_at(self, stream_id: str, seq: int) -> bytes | None:
@@ -259,22 +224,52 @@ class Outbox:
                 return None
             if seq == stream.high:
                 return stream.hash
-            row = self._db.execute(
-                "SELECT prev FROM message WHERE pos = ? AND seq = ?", (stream.pos, seq + 1)
-            ).fetchone()
-            return None if row is None else bytes(row[0])
+            with self._reading():
+                rows = self._db.execute(
+                    f"SELECT {COLUMNS} FROM message WHERE pos = ? AND seq = ?", (stream.pos, seq + 1)
+                )
+                found = [row for row, _ in walk(self.path, stream, rows, seq + 1)]
+            return found[0].prev if found else None
 
     @property
     def size(self) -> int:
-        """Bytes of all bodies held."""
-        return self._bytes
+        """Bytes of the file that are in use: whole pages, free ones not counted. The file is as large as this once was at most, since
+        free pages are used again before it grows; the write-ahead log beside it has `WAL_LIMIT` bytes at most."""
+        return self._size
+
+    @property
+    def on_disk(self) -> int:
+        """Bytes that the file and its write-ahead log take on the disk now."""
+        total = 0
+        for name in (self.path, self.path.with_name(self.path.name + "-wal")):
+            try:
+                total += name.stat().st_size
+            except FileNotFoundError:
+                pass  # a log that is not there yet
+        return total
+
+    @property
+    def waiting(self) -> int:
+        """About how many of the bytes in use are of messages that the store has not confirmed."""
+        held = unconfirmed = 0
+        for stream in self.streams():
+            held += stream.high - stream.low + 1
+            unconfirmed += stream.high - max(stream.confirmed, stream.low - 1)
+        return self._size * unconfirmed // held if held else 0
+
+    def _measured(self) -> int:
+        pages = int(self._db.execute("PRAGMA page_count").fetchone()[0])
+        free = int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
+        return (pages - free) * self._page
 
     # -------------------------------------------------------------------------------------- confirmed, and gone
 
     def pin(self, store: str) -> None:
         """From now on only this store confirms; durable before this returns."""
         with self._lock:
-            self._set_meta("store", store)
+            with self._transaction():
+                self._set_meta(STORE, store)
+                self._set_meta(STORE_SEAL, crc_of_text(store))
             self.store = store
 
     def set_confirmed(self, stream_id: str, seq: int, now: float) -> None:
@@ -292,6 +287,7 @@ class Outbox:
                 self._confirmed_at = deque(
                     (t, s, min(q, seq) if s == stream_id else q) for t, s, q in self._confirmed_at
                 )
+                self._drop_after.pop(stream_id, None)
             elif seq > stream.confirmed:
                 self._confirmed_at.append((now, stream_id, seq))
             stream.confirmed = seq
@@ -316,99 +312,52 @@ class Outbox:
             return deleted
 
     def _delete(self, stream: Stream, upto: int) -> int:
-        where = "FROM message WHERE pos = ? AND last_seq <= ? AND kind != ?"
-        args = (stream.pos, upto, int(Kind.BIRTH))
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            count, size = self._db.execute(f"SELECT count(*), coalesce(sum(length(body)), 0) {where}", args).fetchone()
-            self._db.execute(f"DELETE {where}", args)
-            self._db.execute(
-                "UPDATE stream SET low = ?, confirmed = ? WHERE pos = ?", (upto + 1, stream.confirmed, stream.pos)
+        with self._transaction():
+            found = self._db.execute(
+                "DELETE FROM message WHERE pos = ? AND last_seq <= ? AND kind != ?", (stream.pos, upto, int(Kind.BIRTH))
             )
-            self._db.execute("COMMIT")
-        except sqlite3.Error:
-            self._rollback()
-            raise
+            save_stream(self._db, replace(stream, low=upto + 1))
         stream.low = upto + 1
-        self._bytes -= size
-        return int(count)
+        self._size = self._measured()
+        return found.rowcount
 
     def _forget(self, streams: Iterable[Stream]) -> None:
         for stream in list(streams):
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM message WHERE pos = ?", (stream.pos,))
-            self._db.execute("DELETE FROM stream WHERE pos = ?", (stream.pos,))
-            self._db.execute("COMMIT")
+            with self._transaction():
+                self._db.execute("DELETE FROM message WHERE pos = ?", (stream.pos,))
+                self._db.execute("DELETE FROM stream WHERE pos = ?", (stream.pos,))
+                self._db.execute("DELETE FROM meta WHERE key = ?", (f"{STREAM_NAME}{stream.pos}",))
             del self._streams[stream.id]
-            self._bytes = int(self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM message").fetchone()[0])
+            self._size = self._measured()
 
     # ------------------------------------------------------------------------------------------------- overflow
 
-    def drop_oldest(self, target: int) -> int:
-        """Replaces the oldest unconfirmed readings by tombstones under the same numbers until `size` is at most `target`.
+    def drop_oldest(self, target: int, most: int | None = None) -> int:
+        """Replaces the oldest unconfirmed readings by tombstones under the same numbers until `size` is at most `target`, or until
+        `most` tombstones were written.
 
-        Confirmed messages go first. Returns how many readings were dropped. Nothing else than readings is ever dropped.
+        Confirmed messages go first. Returns how many readings were dropped. Progress goes with the readings around it; nothing else
+        is ever dropped.
         """
         with self._lock:
             dropped = 0
             for stream in self.streams():
-                if self._bytes > target and stream.confirmed >= stream.low:
-                    self._delete(stream, stream.confirmed)
+                while self._size > target and stream.confirmed >= stream.low:
+                    self._delete(stream, min(stream.confirmed, stream.low + _TRIM_CHUNK - 1))
             for stream in self.streams():
-                while self._bytes > target:
-                    count = self._bury(stream, self._bytes - target)
-                    if count is None:
+                while self._size > target and (most is None or most > 0):
+                    after = max(stream.confirmed, self._drop_after.get(stream.id, 0))
+                    with self._reading():
+                        buried = _overflow.bury(
+                            self._db, self.path, stream, after, self._size - target, self._compressor, self._transact
+                        )
+                    if buried is None:
                         break
-                    dropped += count
+                    self._drop_after[stream.id] = buried.seq - 1
+                    self._size = self._measured()
+                    dropped += buried.readings
+                    most = None if most is None else most - 1
             return dropped
-
-    def _bury(self, stream: Stream, excess: int) -> int | None:
-        """Puts one tombstone in the place of the first run of unconfirmed readings; None when there is none of two or more."""
-        run: list[tuple[int, int, int, bytes, bytes]] = []
-        size = 0
-        worth = False
-        rows = self._db.execute(
-            "SELECT seq, last_seq, kind, prev, body FROM message WHERE pos = ? AND seq > ? ORDER BY seq",
-            (stream.pos, stream.confirmed),
-        )
-        gaps: list[Gap] = []
-        count = 0
-        for row in rows:
-            gap = _droppable(row[2], row[4])
-            if gap is None or size > excess + MAX_MESSAGE or len(run) == _TRIM_CHUNK:
-                if worth:
-                    break
-                run, size, gaps, count = [], 0, [], 0
-            if gap is not None:
-                run.append(row)
-                size += len(row[4])
-                gaps += gap
-                if row[2] == Kind.READINGS:
-                    worth, count = True, count + sum(g.count or 0 for g in gap)
-        rows.close()
-        if not worth:
-            return None
-        first, last = run[0], run[-1]
-        following = self._db.execute(
-            "SELECT prev FROM message WHERE pos = ? AND seq = ?", (stream.pos, last[1] + 1)
-        ).fetchone()
-        end = stream.hash if following is None else bytes(following[0])
-        stone = msgspec.msgpack.encode(Tombstone(end, merge_gaps(gaps)))
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._db.execute(
-                "DELETE FROM message WHERE pos = ? AND seq BETWEEN ? AND ?", (stream.pos, first[0], last[0])
-            )
-            self._db.execute(
-                "INSERT INTO message (pos, seq, last_seq, kind, prev, enc, body) VALUES (?, ?, ?, ?, ?, 0, ?)",
-                (stream.pos, first[0], last[1], int(Kind.TOMBSTONE), first[3], stone),
-            )
-            self._db.execute("COMMIT")
-        except sqlite3.Error:
-            self._rollback()
-            raise
-        self._bytes += len(stone) - size
-        return count
 
     # ----------------------------------------------------------------------------------------------------- fork
 
@@ -422,37 +371,18 @@ class Outbox:
             old = self._streams[stream_id]
             if old is self._current:
                 self.commit()
-            rows = self._db.execute(
-                "SELECT kind, last_seq, prev, body FROM message WHERE pos = ? AND (kind = ? OR last_seq > ?) ORDER BY seq",
-                (old.pos, int(Kind.BIRTH), old.confirmed),
-            ).fetchall()
-            fresh = Stream(old.pos, uuid.uuid4().hex, 1, 0, ZERO_HASH, 0)
-            moved = []
-            for kind, _last, _prev, body in rows:
-                if (
-                    kind == Kind.TOMBSTONE
-                ):  # its numbers were of the old chain; the gaps it stands for go on as they are
-                    kind, body = Kind.GAP, msgspec.msgpack.encode(decode_body(kind, body).gaps)  # type: ignore[union-attr]
-                seq = fresh.high + 1
-                moved.append((fresh.pos, seq, seq, kind, fresh.hash, body))
-                fresh.hash = chain_hash(VERSION, kind, fresh.id, seq, seq, fresh.hash, 0, body)
-                fresh.high = seq
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM message WHERE pos = ?", (old.pos,))
-            self._db.executemany(
-                "INSERT INTO message (pos, seq, last_seq, kind, prev, enc, body) VALUES (?, ?, ?, ?, ?, 0, ?)", moved
-            )
-            self._db.execute(
-                "UPDATE stream SET id = ?, low = 1, high = ?, hash = ?, confirmed = 0 WHERE pos = ?",
-                (fresh.id, fresh.high, fresh.hash, old.pos),
-            )
-            self._db.execute("COMMIT")
+            with self._transaction():
+                fresh = rehome(self._db, self.path, old, self._compressor)
+                save_stream(self._db, fresh)
+                self._set_meta(f"{MOVED}{old.id}", fresh.id)
+                self._set_meta(f"{STREAM_NAME}{fresh.pos}", fresh.id)
             self._streams = {
                 (fresh.id if s.id == stream_id else s.id): (fresh if s is old else s) for s in self.streams()
             }
             if old is self._current:
                 self._current, self._next_seq, self._next_prev = fresh, fresh.high + 1, fresh.hash
-            self._bytes = int(self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM message").fetchone()[0])
+            self._drop_after.pop(stream_id, None)
+            self._size = self._measured()
             return fresh.id
 
     # -------------------------------------------------------------------------------------------------- private
@@ -461,6 +391,38 @@ class Outbox:
         """Closes the file; what was not committed is gone, as after a crash."""
         with self._lock:
             self._db.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Damage that SQLite finds is told as such, and remembered for the next start; everything else as SQLite tells it."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            mark_damaged(self.path, str(error))
+            raise OutboxDamagedError(self.path, str(error)) from error
+        except OutboxDamagedError as error:
+            mark_damaged(self.path, str(error))
+            raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing, durable at the level. Raises OutboxFullError, OutboxDamagedError, sqlite3.Error."""
+        with self._reading():
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                self._rollback()
+                if isinstance(error, sqlite3.Error) and is_full(error):
+                    raise from_sqlite(self.path, error) from error
+                raise
+
+    def _transact(self, change: Callable[[], None]) -> None:
+        with self._transaction():
+            change()
 
     def _rollback(self) -> None:
         if self._db.in_transaction:
@@ -477,31 +439,13 @@ class Outbox:
 
     def meta(self, key: str) -> str | None:
         """A small durable fact beside the messages, such as which births were told."""
-        with self._lock:
+        with self._lock, self._reading():
             return self._meta(key)
 
     def set_meta(self, key: str, value: str) -> None:
         """Writes such a fact, durably."""
-        with self._lock:
+        with self._lock, self._reading():
             self._set_meta(key, value)
 
 
-def _droppable(kind: int, body: bytes) -> list[Gap] | None:
-    """What would be missing without this message; None for one that is never dropped, or that cannot be read."""
-    if kind not in (Kind.READINGS, Kind.TOMBSTONE):
-        return None
-    try:
-        decoded = decode_body(kind, body)
-    except PoisonError:
-        return None
-    return (
-        [gaps_of_batch(decoded)]
-        if isinstance(decoded, Batch)
-        else decoded.gaps
-        if isinstance(decoded, Tombstone)
-        else None
-    )
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or "disk is full" in str(error)
+__all__ = ["ROW", "WAL_LIMIT", "Durability", "Outbox", "OutboxDamagedError", "OutboxError", "OutboxFullError", "Stream"]

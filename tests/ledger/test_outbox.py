@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.ledger.bodies import decode_body
-from gateway.ledger.outbox import Outbox, OutboxError, OutboxFullError
+from gateway.ledger.outbox import Outbox, OutboxDamagedError, OutboxError, OutboxFullError
 from schemas.wire import MAX_MESSAGE, ZERO_HASH, Batch, Birth, Closed, Gap, Kind, Link, Tombstone
 
 _encode = msgspec.msgpack.encode
@@ -64,7 +64,7 @@ def test_a_start_begins_a_new_stream_and_says_where_the_old_one_ended(outbox: Ou
     again.commit()
     assert new != old
     (message,) = again.read(new, 1, 10, 10**6)
-    assert decode_body(message.kind, message.body) == Closed(old, 1, again.streams()[0].hash)
+    assert decode_body(message.kind, message.body, message.enc) == Closed(old, 1, again.streams()[0].hash)
     assert again.streams()[0].high == 1, "the old stream got no further number"
 
 
@@ -86,7 +86,7 @@ def test_overflow_keeps_the_numbers_the_chain_and_everything_but_readings(outbox
         (Kind.LINK, 12, 12),
         (Kind.TOMBSTONE, 13, 22),
     ]
-    stone = decode_body(left[1].kind, left[1].body)
+    stone = decode_body(left[1].kind, left[1].body, left[1].enc)
     assert isinstance(stone, Tombstone)
     assert stone.gaps == [Gap(None, list(range(10)), 1000, 1009 + 49, "dropped", 500)]
     assert (left[1].prev, stone.hash) == (before[2].prev, before[11].hash())
@@ -144,9 +144,50 @@ def test_a_full_disk_keeps_what_is_pending(outbox: Outbox) -> None:
 def test_a_file_that_is_no_outbox_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite"
     path.write_bytes(b"this is not a database" * 100)
-    with pytest.raises(OutboxError, match=r"outbox\.sqlite is not a readable outbox") as caught:
+    with pytest.raises(OutboxDamagedError, match=r"outbox\.sqlite is damaged: file is not a database") as caught:
         Outbox(path)
-    assert "aside" in caught.value.fix
+    assert "saves what can be read" in caught.value.fix
+
+
+def test_an_outbox_of_the_first_format_is_brought_up_to_date_and_sent_as_it_was(outbox: Outbox, tmp_path: Path) -> None:
+    """Its rows have no seals; the chain alone judges them."""
+    for number in range(3):
+        outbox.append(Kind.READINGS, batch(number))
+    outbox.commit()
+    stream = outbox.current
+    before = outbox.read(stream, 1, 10, 10**6)
+    outbox.close()
+    db = sqlite3.connect(tmp_path / "outbox.sqlite")
+    db.executescript(
+        "ALTER TABLE message DROP COLUMN seal; ALTER TABLE stream DROP COLUMN seal; UPDATE meta SET value = '1' WHERE key = 'format'"
+    )
+    db.close()
+    again = Outbox(tmp_path / "outbox.sqlite")
+    assert again.read(stream, 1, 10, 10**6) == before
+    again.begin()
+    again.append(Kind.READINGS, batch(7))
+    again.commit()
+    again.close()
+    db = sqlite3.connect(tmp_path / "outbox.sqlite")
+    db.execute("UPDATE message SET body = ? WHERE seq = 2 AND pos = 1", (batch(8),))
+    db.commit()
+    db.close()
+    with pytest.raises(OutboxDamagedError, match=r"number 3 of stream .* does not continue the chain"):
+        Outbox(tmp_path / "outbox.sqlite")
+
+
+def test_bodies_are_compressed_where_it_pays_and_say_so(outbox: Outbox) -> None:
+    """A message with a plain body stays one of version 1, so that an older ingest reads it; a compressed one stops it."""
+    large = batch(1, 200)
+    outbox.append(Kind.READINGS, batch(0))
+    outbox.append(Kind.READINGS, large)
+    outbox.commit()
+    plain, packed = outbox.read(outbox.current, 1, 10, 10**6)
+    assert (plain.version, plain.enc, plain.body) == (1, 0, batch(0))
+    assert (packed.version, packed.enc) == (2, 1)
+    assert len(packed.body) < len(large) / 2
+    assert decode_body(packed.kind, packed.body, packed.enc) == decode_body(Kind.READINGS, large)
+    assert packed.hash() == outbox.streams()[-1].hash, "the hash is over what is stored"
 
 
 def test_an_outbox_of_a_newer_version_is_refused(outbox: Outbox, tmp_path: Path) -> None:

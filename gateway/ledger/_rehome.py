@@ -1,0 +1,57 @@
+"""A stream whose numbers were used by somebody else goes on under a new id, with its births and what is not confirmed."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from gateway.ledger._outbox_file import COLUMNS, INSERT, Row, Stream, link, walk
+from gateway.ledger.bodies import decode_body
+from gateway.ledger.compression import Compressor
+from schemas.wire import ZERO_HASH, Kind, Tombstone
+
+_CHUNK = 200
+
+
+def rehome(db: sqlite3.Connection, path: Path, old: Stream, compressor: Compressor) -> Stream:
+    """Gives the messages new numbers and a new chain, in the same place of the order; the stream's own row is the caller's. To be called within a transaction.
+
+    Raises OutboxDamagedError.
+    """
+    fresh = Stream(old.pos, uuid.uuid4().hex, 1, 0, ZERO_HASH, 0)
+    aside = -old.pos
+    for row in _moving(db, path, old):
+        kind, enc, body = row.kind, row.enc, row.body
+        if kind == Kind.TOMBSTONE:  # its numbers were of the old chain; the gaps it stands for go on as they are
+            stone = decode_body(kind, body, enc)
+            assert isinstance(stone, Tombstone)
+            kind = int(Kind.GAP)
+            enc, body = compressor.pack(msgspec.msgpack.encode(stone.gaps))
+        seq = fresh.high + 1
+        moved = Row(seq, seq, kind, fresh.hash, enc, body, None)
+        seal, fresh.hash = link(fresh.id, moved)
+        fresh.high = seq
+        db.execute(INSERT, (aside, *moved._replace(seal=seal)))
+    db.execute("DELETE FROM message WHERE pos = ?", (old.pos,))
+    db.execute("UPDATE message SET pos = ? WHERE pos = ?", (old.pos, aside))
+    return fresh
+
+
+def _moving(db: sqlite3.Connection, path: Path, old: Stream) -> Iterator[Row]:
+    """Births first come, and what is not confirmed, a few at a time: an outage of weeks does not fit into memory."""
+    after = 0
+    while True:
+        rows = db.execute(
+            f"SELECT {COLUMNS} FROM message WHERE pos = ? AND seq > ? AND (kind = ? OR last_seq > ?) ORDER BY seq LIMIT ?",
+            (old.pos, after, int(Kind.BIRTH), old.confirmed, _CHUNK),
+        ).fetchall()
+        if not rows:
+            return
+        for raw in rows:
+            (row, _), *_rest = walk(path, old, [raw], raw[0])
+            yield row
+        after = rows[-1][0]

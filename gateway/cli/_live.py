@@ -22,15 +22,15 @@ ApiOption = Annotated[
 KeyOption = Annotated[str | None, typer.Option("--key", help="Key of the API.", envvar="GUANTONG_API_KEY")]
 
 
+_FIRST = 3
+"""So much of what is in trouble of one device is in the table; all of it is in the JSON."""
+
+
 def _get(
     base: str, path: str, key: str | None, *, accept: str = "application/json", timeout: float = 10
 ) -> HTTPResponse:
-    request = urllib.request.Request(base.rstrip("/") + path, headers={"Accept": accept})
-    request.add_header("Accept-Language", "zh" if chinese() else "en")
-    if key:
-        request.add_header("Authorization", f"Bearer {key}")
     try:
-        answer: HTTPResponse = urllib.request.urlopen(request, timeout=timeout)
+        return _asked(base, path, key, accept=accept, timeout=timeout)
     except urllib.error.HTTPError as error:
         _refused(error)
     except (OSError, ValueError) as error:
@@ -39,6 +39,14 @@ def _get(
                 f"{base} 无法访问：{error}。网关在运行吗？", f"{base} cannot be reached: {error}. Does the gateway run?"
             )
         )
+
+
+def _asked(base: str, path: str, key: str | None, *, accept: str, timeout: float) -> HTTPResponse:
+    request = urllib.request.Request(base.rstrip("/") + path, headers={"Accept": accept})
+    request.add_header("Accept-Language", "zh" if chinese() else "en")
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
+    answer: HTTPResponse = urllib.request.urlopen(request, timeout=timeout)
     return answer
 
 
@@ -70,15 +78,39 @@ def _pages(base: str, path: str, key: str | None) -> Iterator[dict[str, Any]]:
         path = following.removeprefix(base)
 
 
+def _troubles(base: str, device: str, key: str | None) -> list[dict[str, str]] | None:
+    """What is wrong with single signals and events of a device that is connected; None where nobody can say, as without a collector."""
+    path = f"/api/v1/devices/{urllib.parse.quote(device, safe='')}/troubles"
+    try:
+        with _asked(base, path, key, accept="application/json", timeout=10) as answer:
+            items: list[dict[str, str]] = msgspec.json.decode(answer.read())["items"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return items
+
+
+def _why(row: dict[str, Any]) -> str:
+    """Reason and fix of a device in one cell, or the first of what is in trouble of it."""
+    told = [f"{item['signal']}: {item['text']}" for item in row["troubles"]]
+    more = [f"(+{len(told) - _FIRST})"] if len(told) > _FIRST else []
+    return "; ".join(text for text in (row["text"] or row["reason"], row["fix"], *told[:_FIRST], *more) if text)
+
+
 @app.command(epilog="Examples: guantong devices    guantong devices --json")
 def devices(
     config: ConfigOption = None, api: ApiOption = None, key: KeyOption = None, json: JsonOption = False
 ) -> None:
     """List the devices with state, reason and fix."""
-    rows = list(_pages(_base(api, config), "/api/v1/devices", key))
+    base = _base(api, config)
+    rows = list(_pages(base, "/api/v1/devices", key))
+    known = True
+    for row in rows:
+        found = _troubles(base, row["id"], key) if known and row["state"] == "connected" else []
+        known = found is not None  # who cannot say it of one device is not asked of all
+        row["troubles"] = found or []
     if not json:
         for row in rows:
-            row["why"] = "; ".join(text for text in (row["text"] or row["reason"], row["fix"]) if text)
+            row["why"] = _why(row)
     columns = {
         "id": say("设备", "device"),
         "state": say("状态", "state"),

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.app import app
 
 DEADLINE = 60.0
 
 
 class Api(BaseHTTPRequestHandler):
-    """A stream of readings that does not end, and a list of very many devices."""
+    """A stream of readings that does not end, and a list of very many devices; with a key of one that has troubles."""
 
     def do_GET(self) -> None:
         """Answers."""
@@ -36,6 +39,10 @@ class Api(BaseHTTPRequestHandler):
                     self.wfile.write(text.encode())
             except OSError:
                 return  # the command has ended
+        if self.path.endswith("/troubles"):
+            items = [{"signal": "event cycle/end", "text": "comes without the field cushion"}] * 5
+            self.wfile.write(json.dumps({"items": items}).encode())
+            return
         device = {
             "id": "press",
             "state": "ok",
@@ -46,7 +53,10 @@ class Api(BaseHTTPRequestHandler):
             "reason": "",
             "fix": "",
         }
-        self.wfile.write(json.dumps({"items": [device] * 2_000}).encode())
+        count = 2_000
+        if self.headers["Authorization"]:
+            device, count = {**device, "state": "connected"}, 1
+        self.wfile.write(json.dumps({"items": [device] * count}).encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing."""
@@ -64,8 +74,16 @@ def api() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("command", [["tail"], ["tail", "--json"], ["devices"], ["devices", "--json"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("command", "language"),
+    [
+        (["tail"], "en"),
+        (["tail"], "zh"),
+        (["tail", "--json"], "en"),
+        (["devices"], "en"),
+        (["devices", "--json"], "zh"),
+    ],
+)
 def test_it_ends_quietly_when_nobody_reads_any_more(api: str, command: list[str], language: str) -> None:
     program = [sys.executable, "-c", "from gateway.cli import main; main()", *command, "--api", api]
     environment = {**os.environ, "GUANTONG_LANGUAGE": language}
@@ -79,3 +97,12 @@ def test_it_ends_quietly_when_nobody_reads_any_more(api: str, command: list[str]
             assert process.stderr.read() == b""
         finally:
             process.kill()
+
+
+def test_what_is_in_trouble_of_a_connected_device_is_told(api: str) -> None:
+    """Also an event of which the machine refuses a field."""
+    told = CliRunner().invoke(app, ["devices", "--api", api, "--key", "one-device"])
+    assert told.exit_code == 0, told.output
+    assert "; event cycle/end: comes without the field cushion; (+2)" in told.output
+    listed = json.loads(CliRunner().invoke(app, ["devices", "--api", api, "--key", "one-device", "--json"]).stdout)
+    assert [len(device["troubles"]) for device in listed] == [5]

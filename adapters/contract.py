@@ -468,6 +468,14 @@ class LineLoad:
 
 
 @runtime_checkable
+class Refuses(Protocol):
+    """An adapter that remembers which addresses its devices refuse."""
+
+    def refused(self, device: str) -> list[str]:
+        """Each such address with what the device says (best a `schemas.bilingual.Bilingual`), also from before a restart."""
+
+
+@runtime_checkable
 class Reckons(Protocol):
     """An adapter that can tell before it is connected how full its line will be."""
 

@@ -13,7 +13,7 @@ from adapters.contract import BrowseNode, Counters, Item, LineLoad, LinkSpec, Sa
 from adapters.modbus._device import Device
 from adapters.modbus._errors import bad_model, bad_unit, no_browse, not_connected, unknown_points
 from adapters.modbus._learned import Memory
-from adapters.modbus._line import Line
+from adapters.modbus._line import Line, refusal
 from adapters.modbus._link import ClosingError, Link
 from adapters.modbus._load import FULL_FIX_EN, FULL_FIX_ZH, expected
 from adapters.modbus._read import read_once, read_plain
@@ -107,6 +107,13 @@ class ModbusAdapter:
             return await read_plain(self._link, self._settings, unit, table, address, count, timeout)
         except ClosingError:
             raise not_connected(self._settings) from None
+
+    def refused(self, device: str) -> list[str]:
+        """The addresses that a device is known to refuse, also from before a restart, each with the exception (`Bilingual`)."""
+        return [
+            refusal(table, start, size, found.code)
+            for (table, (start, size)), found in sorted(self._devices[device].refused.items())
+        ]
 
     def reads_at(self, settings: object) -> bool:
         """Whether these are settings of the very place that this link has its connection to."""

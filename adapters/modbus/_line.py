@@ -371,12 +371,7 @@ class Line:
 
     def _refused_rows(self, device: Device, refused: Refused, received: int) -> Iterator[Item]:
         status = modbus_exception(refused.code).status
-        first, size = refused.span
-        why = _explain(refused.code)
-        problem = Bilingual(
-            f"{refused.table} register {first:#06x} ({size} long): {why}",
-            f"{refused.table} 寄存器 {first:#06x}（长度 {size}）：{chinese(why)}",
-        )
+        problem = refusal(refused.table, *refused.span, refused.code)
         for group, value in refused.values:
             if value.point < 0:
                 device.factors[value.point] = (None, status)
@@ -501,6 +496,15 @@ class Line:
                             "the gateway did not keep up",
                         )
             unit.settle()
+
+
+def refusal(table: str, start: int, size: int, code: int) -> Bilingual:
+    """What people are told of a span that the device refuses on its own."""
+    why = _explain(code)
+    return Bilingual(
+        f"{table} register {start:#06x} ({size} long): {why}",
+        f"{table} 寄存器 {start:#06x}（长度 {size}）：{chinese(why)}",
+    )
 
 
 def _explain(code: int) -> str:

@@ -110,5 +110,9 @@ ANSWERS: Final[dict[str, Any]] = {
     "setup_import_table": {"yaml": _YAML, "devices": 1, "points": 12, "notices": []},
     "setup_device": {"yaml": _YAML, "device": "plc-01", "link": "plc-01", "signals": 1, "notices": []},
     "setup_removal": {"yaml": "gateway: {id: line1}\nlinks: []\n", "notices": []},
+    "device_troubles": {
+        "device": "meter-01", "state": "degraded", "reason": "power/l3: holding register 0x0007 (1 long): exception 2, ILLEGAL DATA ADDRESS.",
+        "items": [{"signal": "power/l3", "text": "holding register 0x0007 (1 long): exception 2, ILLEGAL DATA ADDRESS."}],
+    },
 }  # fmt: skip
 """Operation -> an answer."""

@@ -29,6 +29,7 @@ from gateway.api import (
     resources,
     setup,
     stream,
+    troubles,
 )
 from gateway.api.compression import Compress
 from gateway.api.context import Api
@@ -100,6 +101,7 @@ def make_app(
     if configured is not None:
         fastapi.include_router(config.routes(api, configured))
         fastapi.include_router(setup.routes(api, configured, looker))
+        fastapi.include_router(troubles.routes(api, configured.data_dir))
     fastapi.add_exception_handler(ProblemError, _problem)
     fastapi.add_exception_handler(RequestValidationError, _invalid)
     fastapi.add_exception_handler(HTTPException, _http_error)

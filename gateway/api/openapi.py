@@ -78,6 +78,7 @@ CONFIGURING: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "setup_import_table": (looks.TableDraft,),
     "setup_device": (looks.DeviceDraft,),
     "setup_removal": (looks.Draft,),
+    "device_troubles": (looks.DeviceTroubles,),
 }
 """The same, of the operations of a server that knows its configuration file."""
 

@@ -18,14 +18,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api import _setup_examples as examples
+from gateway.api._asking import asked, problem_of, told
 from gateway.api._secret_files import SecretFile, forget_unused
 from gateway.api.config import Configured
 from gateway.api.context import ROOT, Api, answer, language_of
 from gateway.api.language import Language, Words
 from gateway.api.parameters import OneQuery
-from gateway.api.problems import ParameterError, ProblemError, shorten
-from gateway.apply import requests
-from gateway.apply.requests import NoCollectorError
+from gateway.api.problems import ProblemError
 from gateway.looking.looker import Looker
 from gateway.looking.questions import (
     AddDevice,
@@ -42,11 +41,9 @@ from gateway.looking.questions import (
     ReadRegisters,
     ReadSignal,
     RemoveDevice,
-    Seen,
     Table,
 )
 from gateway.looking.shapes import Document, ProfileChoice, ProfileChoices
-from schemas.bilingual import Bilingual
 
 B = TypeVar("B", bound=msgspec.Struct)
 
@@ -158,22 +155,12 @@ def routes(api: Api, configured: Configured, looker: Looker) -> APIRouter:
 
     async def look(request: Request, question: Machine, lang: Language) -> Response:
         if turn.locked():
-            raise _problem(Failure("busy", "Too many looks are waiting.", "等待处理的请求过多。"), lang)
+            raise problem_of(Failure("busy", "Too many looks are waiting.", "等待处理的请求过多。"))
         async with turn:
-            try:
-                seen = await requests.look(data_dir, question)
-            except NoCollectorError as error:
-                fix = Words("Start the gateway (`guantong run`).", "请启动网关（guantong run）。")
-                raise ProblemError(
-                    "no-collector", Words(error.en, error.zh), fix=fix, headers={"Retry-After": "5"}
-                ) from error
-            except OSError as error:
-                why = f"{error.filename or data_dir}: {error.strerror or error}"
-                raise ProblemError("no-collector", Words(why, why)) from error
-        return answer(request, _told(seen, lang), lang)
+            return answer(request, await asked(data_dir, question), lang)
 
     async def paper(question: Paper, lang: Language) -> bytes:
-        return _told(await looker.ask(question), lang)
+        return told(await looker.ask(question))
 
     @router.get("/profiles")
     async def setup_profiles(request: Request, query: Annotated[OneQuery, Query()]) -> Response:
@@ -352,36 +339,3 @@ def _attachment(body: bytes, form: str, lang: Language) -> Response:
         "X-Guantong-Notices": str(len(document.notices)),
     }
     return Response(document.data, media_type=MEDIA[form], headers=headers)
-
-
-def _told(seen: Seen, lang: Language) -> bytes:
-    """The body. Raises the problem that a failure is."""
-    if seen.failure is not None:
-        raise _problem(seen.failure, lang)
-    return bytes(seen.body)
-
-
-_KINDS: dict[str, str] = {
-    "invalid": "invalid-parameter", "invalid_table": "invalid-table", "config_broken": "invalid-configuration",
-    "unknown_link": "not-found", "unknown_signal": "not-found", "unknown_device": "not-found",
-    "busy": "look-busy", "too_slow": "look-timeout", "port_in_use": "port-in-use",
-}  # fmt: skip
-"""Reason of a failure -> kind of problem; every other reason is a machine's or an adapter's: `look-failed`."""
-
-
-def _problem(failure: Failure, lang: Language) -> ProblemError:
-    errors = [
-        ParameterError(found=shorten(m.found), place=m.place, detail=Bilingual(m.detail, m.detail_zh or m.detail))
-        if m.place
-        else ParameterError(m.parameter, shorten(m.found), Bilingual(m.detail, m.detail_zh or m.detail))
-        for m in failure.mistakes
-    ]
-    return ProblemError(
-        _KINDS.get(failure.reason, "look-failed"),
-        Words(failure.en, failure.zh),
-        fix=Words(failure.fix_en, failure.fix_zh),
-        errors=errors,
-        headers={"Retry-After": "2"} if failure.reason == "busy" else None,
-        reason=failure.reason,
-        details=failure.details,
-    )

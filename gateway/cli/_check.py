@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapters.contract import Adapter, AdapterError, Reckons, Samples
+from adapters.contract import Adapter, AdapterError, Reckons, Refuses, Samples
 from gateway.cli._output import fail, say, show, tell_problems, told, with_fix
 from gateway.cli.app import ConfigOption, JsonOption, app, load
 from schemas.bilingual import Bilingual
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _CONNECT = 10.0
 _READ = 10.0
+_REFUSED_SHOWN = 5
+"""Refused addresses of a device that are listed for people; JSON has all of them."""
 
 
 def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -115,7 +117,7 @@ async def _check_link(link: PlannedLink) -> list[dict[str, Any]]:
             ),
         ]
     try:
-        return [*rows, *[await _check_device(adapter, device) for device in link.devices]]
+        return [*rows, *[_with_refused(adapter, device, await _check_device(adapter, device)) for device in link.devices]]
     finally:
         await adapter.disconnect()
 
@@ -127,6 +129,17 @@ def _load_of(link: str, adapter: Adapter) -> list[dict[str, Any]]:
         return []
     reckoned = say(f"按波特率与帧长估算：{told(load.text)}", f"by speed and lengths of frames: {told(load.text)}")
     return [_row(f"link {link}", "ok" if load.fits else "degraded", reckoned, say(load.fix_zh, load.fix_en))]
+
+
+def _with_refused(adapter: Adapter, device: PlannedDevice, row: dict[str, Any]) -> dict[str, Any]:
+    """The row, with the addresses that the device has refused to the gateway before, as far as the adapter remembers them."""
+    refused = [told(text) for text in adapter.refused(device.id)] if isinstance(adapter, Refuses) else []
+    if refused:
+        more = f" (+{len(refused) - _REFUSED_SHOWN})" if len(refused) > _REFUSED_SHOWN else ""
+        listed = say("；", "; ").join(refused[:_REFUSED_SHOWN])
+        row["detail"] += say(f"；设备拒绝的地址：{listed}{more}", f"; it refuses: {listed}{more}")
+        row["refused"] = refused
+    return row
 
 
 async def _check_device(adapter: Adapter, device: PlannedDevice) -> dict[str, Any]:

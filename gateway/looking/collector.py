@@ -31,9 +31,10 @@ from gateway.looking.questions import (
     ReadRegisters,
     ReadSignal,
     Seen,
+    Troubles,
 )
-from gateway.looking.shapes import TestRead
-from schemas.bilingual import chinese
+from gateway.looking.shapes import DeviceTroubles, SignalTrouble, TestRead
+from schemas.bilingual import chinese, spoken
 from schemas.documents import DocumentError, nearest, validate
 from schemas.profile import ModbusAddress
 from schemas.status import is_bad, modbus_exception
@@ -70,6 +71,8 @@ class Looking:
     async def answer(self, question: Machine) -> Seen:
         """What is seen, or the failure. Never raises for what a machine or an adapter does."""
         try:
+            if isinstance(question, Troubles):
+                return _seen(self._troubles(question))
             async with self._alone():
                 match question:
                     case ReadSignal():
@@ -106,6 +109,16 @@ class Looking:
             yield
         finally:
             self._turn.release()
+
+    def _troubles(self, question: Troubles) -> DeviceTroubles:
+        """What the host of a device knows; no machine is asked."""
+        name = question.device
+        for host in self._collect.hosts:
+            for status in host.statuses():
+                if status.device == name:
+                    items = [SignalTrouble(s, spoken(text, question.lang)) for s, text in status.troubles.items()]
+                    return DeviceTroubles(name, status.state, spoken(status.reason, question.lang), items)
+        raise FailedLookError("unknown_device", f"the device {name!r} is not collected", f"没有采集设备 {name!r}")
 
     # ------------------------------------------------------------------------------------------------ which link is meant
 

@@ -122,7 +122,13 @@ class RemoveDevice(_Question, frozen=True, tag="removal"):
     device: str
 
 
-Machine = Endpoints | Browse | ReadNode | ReadRegisters | ReadSignal
+class Troubles(_Question, frozen=True, tag="troubles"):
+    """What is wrong with single signals of a configured device. Answer: `shapes.DeviceTroubles`."""
+
+    device: str
+
+
+Machine = Endpoints | Browse | ReadNode | ReadRegisters | ReadSignal | Troubles
 """Asked of the collector, which has the machines' network, secrets and serial ports."""
 Paper = Table | Export | AddDevice | RemoveDevice
 """Asked of serve's own child: no machine is involved."""
@@ -179,7 +185,7 @@ class FailedLookError(Exception):
 
 
 WITHIN: dict[type[msgspec.Struct], float] = {
-    Endpoints: 15.0, Browse: 30.0, ReadNode: 15.0, ReadRegisters: 15.0, ReadSignal: 10.0,
+    Endpoints: 15.0, Browse: 30.0, ReadNode: 15.0, ReadRegisters: 15.0, ReadSignal: 10.0, Troubles: 5.0,
     Table: 90.0, Export: 90.0, AddDevice: 60.0, RemoveDevice: 60.0,
 }  # fmt: skip
 """Seconds after which a look is given up and its process killed."""

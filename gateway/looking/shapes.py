@@ -27,6 +27,22 @@ class ProfileChoices(msgspec.Struct, frozen=True):
     profiles: list[ProfileChoice]
 
 
+class SignalTrouble(msgspec.Struct, frozen=True):
+    """What is wrong with one signal."""
+
+    signal: str
+    text: str
+
+
+class DeviceTroubles(msgspec.Struct, frozen=True):
+    """A device's state as its collector sees it, with its signals that are in trouble."""
+
+    device: str
+    state: Annotated[str, msgspec.Meta(examples=["ok", "degraded", "recovering"])]
+    reason: str
+    items: list[SignalTrouble]
+
+
 class OfferedEndpoint(msgspec.Struct, frozen=True):
     """An endpoint of an OPC UA server, with its security."""
 

@@ -23,7 +23,7 @@ from gateway.api.role import Serve
 from gateway.apply import requests
 from gateway.apply.history import History, read_files
 from gateway.apply.requests import LookRequest
-from gateway.looking.questions import Failure, Machine, Mistake, Seen
+from gateway.looking.questions import Failure, Machine, Mistake, Seen, Troubles
 from tests.api.conftest import started
 from tests.api.shop import Shop
 from tests.api.test_guard import raw
@@ -143,6 +143,18 @@ async def test_what_is_no_question(client: httpx.AsyncClient, serve: Serve) -> N
     size = 16 * 1024 * 1024 + 1
     head = f"POST {SETUP}/table HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: {size}\r\n\r\n"
     assert (await raw(serve, head.encode())).startswith(b"HTTP/1.1 413")
+
+
+async def test_what_is_wrong_with_signals_of_a_device_is_asked_of_the_collector(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    body = {"device": "imm-01", "state": "degraded", "reason": "r", "items": [{"signal": "a/b", "text": "exception 2"}]}
+    with collector(shop.folder, lambda _: Seen(msgspec.Raw(msgspec.json.encode(body)))) as asked:
+        answer = await client.get("/api/v1/devices/imm-01/troubles", headers={"Accept-Language": "zh"})
+        assert (answer.status_code, answer.json()) == (200, body)
+        assert asked == [Troubles(device="imm-01", lang="zh")]
+        assert kind_of(await client.get("/api/v1/devices/imm-99/troubles")) == (404, "not-found")
+        assert len(asked) == 1
 
 
 async def test_without_a_collector(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from adapters.modbus import ModbusAdapter
 from gateway.cli.app import app
+from gateway.config.load import load_config
+from gateway.config.resolve import resolve
 from gateway.ledger.outbox import Outbox
 from gateway.platform import FileLock
 from schemas.wire import Kind
 from simulators.workshop import Workshop
+from tests.adapters.modbus_server import Running, Server
 
 runner = CliRunner()
 
@@ -209,6 +213,36 @@ def test_check_reckons_how_full_a_serial_line_will_be(tmp_path: Path, baud: int,
     assert opened["state"] == "failed"
     answer = runner.invoke(app, ["check", "--config", str(file), "--json"], env={"GUANTONG_LANGUAGE": "zh"})
     assert "总线占用" in answer.stdout
+
+
+async def test_check_lists_the_addresses_that_a_device_refuses(tmp_path: Path) -> None:
+    import asyncio
+
+    async with Server().holds(1, {0: 7, 2: 8}) as server:
+        file = tmp_path / "c.yaml"
+        signals = [{"name": f"s{a}", "type": "uint16", "address": {"table": "holding", "address": a}} for a in range(3)]
+        links = [{
+            "id": "line", "adapter": "modbus", "settings": {"host": "127.0.0.1", "port": server.port},
+            "devices": [{"id": "m", "settings": {"unit": 1}, "groups": {"default": {"period": "20ms"}}, "signals": signals}],
+        }]  # fmt: skip
+        file.write_text(json.dumps({"data_dir": str(tmp_path), "links": links}), encoding="utf-8")
+
+        def row(**environment: str) -> dict[str, Any]:
+            answer = runner.invoke(app, ["check", "--config", str(file), "--json"], env=environment)
+            return next(row for row in json.loads(answer.stdout) if row["what"] == "device m")
+
+        before = await asyncio.to_thread(row)
+        assert "refused" not in before
+        adapter = ModbusAdapter(resolve(load_config(file)).links[0].spec())
+        async with Running(adapter) as line:
+            await line.until(lambda: line.rows(1))
+        found = await asyncio.to_thread(row)
+        assert found["state"] == "degraded"
+        assert len(found["refused"]) == 1
+        assert "it refuses: holding register 0x0001 (1 long): exception 2" in found["detail"]
+        assert (
+            "设备拒绝的地址：holding 寄存器 0x0001" in (await asyncio.to_thread(row, GUANTONG_LANGUAGE="zh"))["detail"]
+        )
 
 
 async def test_check_reaches_devices_and_read_shows_what_they_answer(tmp_path: Path) -> None:

@@ -242,6 +242,12 @@ async def test_a_modbus_device_register_by_register(browser: Browser, hall: Hall
     await browser.press("Escape")
     await browser.until("!document.querySelector('dialog')")
     await browser.click("nav a[href='#/devices']")
+    await browser.click(f"[data-troubles={device}]")
+    await browser.until("document.querySelector('.troubles li')")
+    assert await browser.text(".troubles li") == {"zh": "无。", "en": "None."}[language]
+    await accessible(browser, "troubles")
+    await browser.click(f"[data-troubles={device}]")
+    await browser.until("!document.querySelector('.troubles')")
     await browser.click(f"[data-remove={device}]")
     await browser.until(DRAFTED)
     assert {"zh": f"移除设备 {device}", "en": f"The device {device} is removed"}[language] == await browser.text(

@@ -1,6 +1,6 @@
 // The view of the devices: state, reason, fix.
 
-import { now } from "./api.js";
+import { get, now } from "./api.js";
 import { byId, el, setText } from "./dom.js";
 import { beginBy } from "./draft.js";
 import { doing } from "./failure.js";
@@ -32,7 +32,29 @@ function removal(item) {
   return [button, told];
 }
 
+/** The button that shows which signals are in trouble and why, as the collector says; and hides it again. */
+function troubles(item) {
+  if (item.state === "retired") return [];
+  const told = el("div", { role: "status" });
+  const button = el("button", { type: "button", "data-troubles": item.id, "aria-expanded": "false" }, t("signals_in_trouble"));
+  button.setAttribute("aria-label", t("signals_in_trouble_of", { device: item.name }));
+  button.addEventListener("click", () => {
+    if (told.querySelector(".troubles")) {
+      button.setAttribute("aria-expanded", "false");
+      return told.replaceChildren();
+    }
+    return doing(button, told, async () => {
+      const { items } = await get(`devices/${encodeURIComponent(item.id)}/troubles`);
+      const rows = items.map(({ signal, text }) => el("li", {}, el("span", { class: "code" }, signal), " ", text));
+      told.replaceChildren(el("ul", { class: "troubles" }, ...(rows.length ? rows : [el("li", {}, t("no_signals_in_trouble"))])));
+      button.setAttribute("aria-expanded", "true");
+    });
+  });
+  return [button, told];
+}
+
 function card(item) {
+  const [why = null, listed = null] = troubles(item);
   const [remove = null, told = null] = removal(item);
   const signals = item.signals === 1 ? t("one_signal") : t("n_signals", { n: item.signals });
   return el(
@@ -42,7 +64,8 @@ function card(item) {
     el("p", { class: "facts" }, el("span", { class: "seen" }), item.since ? ` · ${t("since", { time: timeText(instant(item.since)) })}` : ""),
     item.text ? el("p", { class: "reason" }, item.text) : null,
     item.fix ? el("p", { class: "fix" }, el("strong", {}, t("fix")), " ", item.fix) : null,
-    el("p", { class: "links" }, el("a", { href: `#/values?device=${encodeURIComponent(item.id)}` }, signals), remove),
+    el("p", { class: "links" }, el("a", { href: `#/values?device=${encodeURIComponent(item.id)}` }, signals), why, remove),
+    listed,
     told,
   );
 }
@@ -62,11 +85,12 @@ function render() {
   }
   setText(byId("devices-summary"), summary());
   const list = byId("devices-list");
-  if (list.querySelector(".failure, .busy")) return ages(); // somebody reads it, or waits
+  if (list.querySelector(".failure, .busy, .troubles")) return ages(); // somebody reads it, or waits
   const focused = list.contains(document.activeElement) ? document.activeElement : null;
   const device = focused?.closest("li")?.dataset.device, name = focused?.localName;
+  const which = focused?.dataset.troubles ? "[data-troubles]" : focused?.dataset.remove ? "[data-remove]" : "";
   list.replaceChildren(...sorted().map(card));
-  if (device) list.querySelector(`li[data-device="${CSS.escape(device)}"] ${name}`)?.focus();
+  if (device) list.querySelector(`li[data-device="${CSS.escape(device)}"] ${name}${which}`)?.focus();
   ages();
 }
 

@@ -142,6 +142,6 @@ class Client:
         """Closes what a cancelled connect may have opened in its last moment; pymodbus closes only once."""
         if not connecting.cancelled():
             connecting.exception()  # told already, or of no interest any more
-        transport = self._context.transport
-        if isinstance(transport, asyncio.Transport | asyncio.DatagramTransport):
+        transport: Any = self._context.transport  # a stream's or one of datagrams: both have `abort`
+        if transport is not None:
             transport.abort()

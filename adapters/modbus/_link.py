@@ -197,7 +197,7 @@ class Link:
             self._asked = request.dev_id
             port.asking = True
             longest += port.time_of(request)
-        client.answer_within(longest)
+        client.answer_within(longest + port.patience if port is not None else longest)
         silent = port.watch(request, timeout, client.give_up) if port is not None else None
         answered = False
         task = asyncio.current_task()
@@ -225,7 +225,7 @@ class Link:
             raise asyncio.CancelledError  # Python 3.11's wait_for, inside pymodbus, forgets it when the answer comes in that moment
         if self._closing is not None and self._closing.is_set():
             raise ClosingError
-        return self._verified(request, answer)
+        return self._verified(request, answer, longest)
 
     def _failed(self, request: Request, timeout: float) -> Exception:
         if self._closing is not None and self._closing.is_set():
@@ -244,12 +244,12 @@ class Link:
         )
         return NoAnswerError("timeout", f"unit {request.dev_id} did not answer within {timeout:g} s")
 
-    def _verified(self, request: Request, answer: ModbusPDU) -> Response:
+    def _verified(self, request: Request, answer: ModbusPDU, longest: float) -> Response:
         problem = wrong(request, answer)
         if problem is not None or not isinstance(answer, Response):
             self._drop()
             if self._port is not None and not self._numbered:  # what else comes of it must find nobody
-                self._late[request.dev_id] = self._clock.monotonic() + self._settings.timeout
+                self._late[request.dev_id] = self._clock.monotonic() + longest
             self.errors["malformed"] += 1
             self._note(f"closed: the answer does not fit the request: {problem}")
             raise NoAnswerError("malformed", f"unit {request.dev_id}: the answer does not fit the request: {problem}")

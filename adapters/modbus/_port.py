@@ -17,6 +17,8 @@ class SerialPort(Wire):
 
     def __init__(self, place: SerialPlace, monotonic: Callable[[], float]) -> None:
         super().__init__(place.path, monotonic)
+        if place.ascii:
+            self.patience = 1.0  # so long may a device rest between two characters (Serial Line V1.02 §2.5.2.1)
         self.place = place
         self._descriptor = open_port(place)
         self._echo = b""
@@ -36,11 +38,8 @@ class SerialPort(Wire):
         self.free_at = self._monotonic() + len(data) * self.place.character + self.place.silence
 
     def time_of(self, request: Request) -> float:
-        """Seconds that request and answer take on the wire at the longest, beside what the unit takes to think.
-
-        Between the characters of an ASCII frame a second may pass (Serial Line V1.02 §2.5.2.1).
-        """
-        return self._sending(request) + self._characters(request.longest) * self.place.character + self.place.ascii
+        """Seconds that request and answer take on the wire at the longest, beside what the unit takes to think."""
+        return self._sending(request) + self._characters(request.longest) * self.place.character
 
     def watch(self, request: Request, timeout: float, give_up: Callable[[], None]) -> asyncio.TimerHandle:
         """Calls `give_up` when so long after the request's last character nothing of an answer has come: a long answer at a low speed

@@ -40,7 +40,8 @@ class SerialPlace:
         known = self.baud in _SPEEDS and self.stop in (1, 2) and self.parity in ("N", "E", "O")
         if not known or self.bits not in ((7, 8) if self.ascii else (8,)):
             raise ValueError(
-                f"{self.baud} baud, parity {self.parity}, {self.stop} stop bits: expected one of {sorted(_SPEEDS)}, N, E or O, and 1 or 2"
+                f"{self.baud} baud, {self.bits} data bits, parity {self.parity}, {self.stop} stop bits: expected one of {sorted(_SPEEDS)}, "
+                "8 (of ASCII frames also 7), N, E or O, and 1 or 2"
             )
 
     @property

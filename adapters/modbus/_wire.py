@@ -45,6 +45,8 @@ class Wire(ABC):
         self._asking = False
         self.heard = False
         """Something of the answer has come."""
+        self.patience = 0.0
+        """Seconds for which an answer that has begun is waited for besides."""
         self._news = asyncio.Event()
         self.unasked = bytearray()
         """What came while nothing was asked."""

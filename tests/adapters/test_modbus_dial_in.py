@@ -324,3 +324,28 @@ async def test_a_port_without_links_is_closed_after_a_while(port: int, monkeypat
             await unit.hung_up.wait()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(HOST, port)
+
+
+async def test_a_late_answer_of_the_first_request_is_not_taken_for_the_second(port: int) -> None:
+    """The connection stays open after a time-out, so the numbers of its requests must go on and not begin anew."""
+    link = Link(settings(port), SystemClock())
+    opening = asyncio.ensure_future(link.open())
+    await eventually_async(lambda: _listening(port), what="the gateway listens")
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(b"DTU-1")
+    await opening
+
+    async def behave() -> None:
+        first = await reader.readexactly(12)
+        second = await reader.readexactly(12)
+        for request, word in ((first, 100), (second, 200)):
+            number = int.from_bytes(request[:2], "big")
+            writer.write(tcp_frame(number, 1, bytes((3, 2)) + word.to_bytes(2, "big")))
+
+    behaving = asyncio.ensure_future(behave())
+    with pytest.raises(NoAnswerError):
+        await link.request(Request(1, 3, 100, 1), 0.05)
+    assert (await link.request(Request(1, 3, 200, 1), 5.0)).data == (200).to_bytes(2, "big")
+    await behaving
+    writer.close()
+    link.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import DeviceEvent, DeviceSpec, LinkSpec, Point
+from adapters.contract import DeviceEvent, DeviceSpec, EventTrouble, LinkSpec, Point
 from adapters.opcua import DeviceSettings
 from adapters.opcua._addresses import node_text
 from schemas.library import load_profile
@@ -58,6 +58,7 @@ async def test_nothing_else_and_nothing_less_than_the_truth(machine: OpcUaDevice
         if events and machine.id == "imm-01":
             await host.until(lambda: len(host.of(DeviceEvent)) >= 2, 30.0)
         assert not host.troubles()
+        assert not host.of(EventTrouble)
         assert not host.lost()
         adapter_link: Any = host.adapter._link
         namespaces = adapter_link.session.namespaces

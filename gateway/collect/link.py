@@ -181,7 +181,8 @@ class LinkHost:
             what, problem = next(iter(troubles.items()))
             more = f" (+{len(troubles) - 1})" if len(troubles) > 1 else ""
             state = "degraded"
-            reason = Bilingual(f"{what}: {problem}{more}", f"{_named_zh(what)}：{chinese(problem)}{more}")
+            named = _named(what)
+            reason = Bilingual(f"{named}: {problem}{more}", f"{chinese(named)}：{chinese(problem)}{more}")
             return DeviceStatus(name, state, device.since, reason, *device.fixes.get(what, _NO_FIX), _lines(device))
         return DeviceStatus(name, state, device.since, reason, device.fix_en, device.fix_zh, _lines(device))
 
@@ -564,11 +565,14 @@ class LinkHost:
         self._changed()
 
 
-def _named_zh(what: str) -> str:
+def _named(what: str) -> str:
     """A signal's name, an event's, or the link."""
     if what == LINK:
-        return "链路"
-    return f"事件 {what.removeprefix(EVENT)}" if what.startswith(EVENT) else what
+        return Bilingual(LINK, "链路")
+    if what.startswith(EVENT):
+        name = what.removeprefix(EVENT)
+        return Bilingual(f"event {name}", f"事件 {name}")
+    return what
 
 
 def _lines(device: _Device) -> dict[str, str]:

@@ -20,12 +20,14 @@ class VirtualTime:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.offset = 0
+        """µs by which the clock is wrong."""
         self.slept: list[float] = []
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._order = count()
 
     def now(self) -> int:
-        return START + round(self.seconds * 1e6)
+        return START + round(self.seconds * 1e6) + self.offset
 
     def monotonic(self) -> float:
         return self.seconds

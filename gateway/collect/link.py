@@ -115,6 +115,18 @@ class _Device:
         if len(self.groups) == 1:
             self.groups = dict.fromkeys(self.groups)  # no list of points: all of the device
 
+    def set_back(self, now: int, step: int) -> None:
+        """The clock was set back by -`step` (µs), to `now`: what it had said and lies ahead of now was by the old clock. Were it kept, nothing would
+        be told as complete until then, and an outage would have no gap."""
+
+        def by_the_new_clock(at: int) -> int:
+            return at + step if at > now else at
+
+        for times in (self.done, self.open, self.covered, self.before, self.back_to):
+            times.update({group: by_the_new_clock(at) for group, at in times.items()})
+        self.asked.update({group: None if at is None else by_the_new_clock(at) for group, at in self.asked.items()})
+        self.seen, self.since = by_the_new_clock(self.seen), by_the_new_clock(self.since)
+
 
 class LinkHost:
     """See the module. `run` until cancelled. `on_status` hears of each change of a device's state, `on_identity` what a device says
@@ -186,10 +198,14 @@ class LinkHost:
             return DeviceStatus(name, state, device.since, reason, *device.fixes.get(what, _NO_FIX), _lines(device))
         return DeviceStatus(name, state, device.since, reason, device.fix_en, device.fix_zh, _lines(device))
 
-    def clock_stepped(self) -> None:
-        """The gateway's own clock was set: what was observed of the devices' clocks against it says nothing any more."""
+    def clock_stepped(self, step: int) -> None:
+        """The gateway's own clock was set by `step` (µs, negative: back): what was observed of the devices' clocks against it says nothing any
+        more, and times that the old clock gave and that are to come yet are not waited for."""
+        now = self._clock.now()
         for device in self._devices.values():
             device.normaliser.clock.restart()
+            if step < 0:
+                device.set_back(now, step)
 
     @property
     def device_ids(self) -> Collection[str]:
@@ -508,7 +524,8 @@ class LinkHost:
 
     def _lost(self, lost: Lost) -> Gap:
         points = None if lost.points is None else [self._by_point[p].index for p in lost.points]
-        return Gap(lost.device, points, lost.start, lost.end, lost.cause, lost.count, lost.detail)
+        start = min(lost.start, lost.end)  # as in _down
+        return Gap(lost.device, points, start, lost.end, lost.cause, lost.count, lost.detail)
 
     def _gap(self, device: _Device, group: str, part: Missed, began: int, cause: Cause) -> Gap:
         points = device.groups.get(group) if part.points is None else [self._by_point[p].index for p in part.points]
@@ -547,6 +564,7 @@ class LinkHost:
         self._changed()
 
     async def _down(self, device: _Device, at: int, reason: str, fix_en: str, fix_zh: str) -> None:
+        at = min(at, self._clock.now())  # what an adapter remembers may be by a clock that was set back since
         other = device.up is False and reason != device.reason
         device.reason, device.fix_en, device.fix_zh = reason, fix_en, fix_zh
         if other:  # still the same outage, seen from nearer

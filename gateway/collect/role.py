@@ -257,7 +257,7 @@ class Collect:
         before = self.clock.now()
         self.clock.step()
         for host in self.hosts:
-            host.clock_stepped()
+            host.clock_stepped(round(drift * 1e6))
         log.warning("the system clock was set by %+.3f s", drift)
         gateway = self.plan.gateway
         event = Event(

@@ -759,9 +759,31 @@ async def test_an_answer_that_nobody_asked_for_is_passed_over() -> None:
 async def test_the_gateways_clock_is_set() -> None:
     rig = Rig()
     async with rig.running():
-        rig.host.clock_stepped()
+        rig.host.clock_stepped(0)
         await rig.poll(5)
         assert rig.state() == "ok"
+
+
+async def test_after_the_gateways_clock_was_set_back_progress_goes_on_and_an_outage_has_its_gap() -> None:
+    """An hour ahead at first. Were the old clock's times kept, nothing would be complete for an hour, and a loss in it would be no gap."""
+    rig = Rig(planned([{"type": "int16"}]))
+    async with rig.running():
+        rig.time.offset = 3600 * S
+        await rig.poll(5)
+        await rig.time.advance(2)
+        rig.time.offset = 0
+        rig.host.clock_stepped(-3600 * S)
+        await rig.poll(5)
+        await rig.time.advance(2)
+        assert (rig.sink.taken(Progress)[-1].done[0].complete_to - START) / S == 4.0
+        await rig.give(lost())
+        await rig.time.advance(2)
+        await rig.poll(5)
+        await rig.time.advance(2)
+    down, up = rig.sink.ups_and_downs()[-2:]
+    assert (down[1], up[1]) == (False, True)
+    assert 0 < down[2] < up[2] < 20
+    assert [(g.cause, (g.start - START) / S) for g in rig.sink.gaps()] == [("disconnected", 4.0)]
 
 
 async def test_the_spec_and_the_texts_for_people() -> None:

@@ -200,6 +200,8 @@ HELP: Final[dict[str, str]] = {
     "End a key.": "作废密钥。",
     "Whose key ends.": "作废谁的密钥。",
     "Per stream: in the outbox, sent, confirmed, stored, gaps.": "按流显示：发件箱中、已发送、已确认、已入库、缺口。",
+    "Walk outbox, hash chain, store and gaps against each other; changes nothing. Exit code 1: something is wrong.":
+        "将发件箱、哈希链、存储与缺口相互核对；不作任何更改。退出码 1：发现问题。",
     "Give the outbox to another store: what the new one lacks and the outbox still holds is sent to it.":
         "将发件箱交给另一个存储：新存储缺少而发件箱仍保留的内容会发送给它。",
     "Example: guantong ledger adopt 3f0c…    (stop the collector first)": "示例：guantong ledger adopt 3f0c…    （请先停止采集进程）",

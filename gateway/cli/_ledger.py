@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from gateway.cli._output import fail, say, show, with_fix
+from gateway.cli._output import fail, say, show, told, with_fix
 from gateway.cli.app import ConfigOption, JsonOption, app, load
+
+if TYPE_CHECKING:
+    from gateway.config.models import Config
 
 ledger_app = typer.Typer(
     help="Per stream: in the outbox, sent, confirmed, stored, gaps.", invoke_without_command=True, rich_markup_mode=None
@@ -17,7 +21,7 @@ ledger_app = typer.Typer(
 app.add_typer(
     ledger_app,
     name="ledger",
-    epilog="Examples: guantong ledger    guantong ledger --json    guantong ledger adopt STORE-ID",
+    epilog="Examples: guantong ledger    guantong ledger --json    guantong ledger --verify    guantong ledger adopt STORE-ID",
 )
 
 
@@ -30,10 +34,24 @@ def _columns() -> dict[str, str]:
 
 
 @ledger_app.callback()
-def ledger(context: typer.Context, config: ConfigOption = None, json: JsonOption = False) -> None:
+def ledger(
+    context: typer.Context,
+    config: ConfigOption = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Walk outbox, hash chain, store and gaps against each other; changes nothing. Exit code 1: something is wrong.",
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Show each stream: how many messages the outbox holds, its last number, how far it is sent, confirmed and stored, its gaps."""
     if context.invoked_subcommand is not None:
         context.obj = config
+        return
+    if verify:
+        _verify(load(config), as_json=json)
         return
     from gateway.ledger.steps import StoreError
     from gateway.store import open_reader
@@ -60,6 +78,50 @@ def ledger(context: typer.Context, config: ConfigOption = None, json: JsonOption
     finally:
         reader.close()
     show(list(rows.values()), _columns(), as_json=json)
+
+
+def _verify(config: Config, *, as_json: bool) -> None:
+    """Prints what was walked and what was found; ends with 1 when something was, or when the store cannot be read."""
+    from gateway.ledger.steps import StoreError
+    from gateway.ledger.verify import verify
+    from gateway.store import open_reader
+    from gateway.store.witness import Witness
+
+    path = config.data_dir / "outbox.sqlite"
+    outbox = path if path.exists() else None
+    reader = open_reader(config.store, config.data_dir)
+    unread = ""
+    try:
+        found = verify(outbox, Witness(reader), config.gateway.id)
+    except StoreError as error:
+        unread = with_fix(error, error.fix)
+        found = verify(outbox, None, config.gateway.id)
+    finally:
+        reader.close()
+    walked = {
+        name: getattr(found, name) for name in ("streams", "messages", "readings", "events", "gaps", "dead_letters")
+    }
+    findings = [{"code": one.code, "stream": one.stream, "text": told(one.text)} for one in found.findings]
+    if as_json:
+        document = {"outbox": str(path), "store_read": not unread, "walked": walked, "findings": findings}
+        typer.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+    else:
+        if outbox is None:
+            typer.echo(say(f"没有发件箱 {path}：只检查存储", f"there is no outbox {path}: only the store is checked"))
+        for one in findings:
+            where = "" if one["stream"] is None else say(f"流 {one['stream']}：", f"stream {one['stream']}: ")
+            typer.echo(f"{one['code']}: {where}{one['text']}")
+        typer.echo(
+            say(
+                "已核对：{streams} 个流，{messages} 条消息，{readings} 个读数，{events} 个事件，{gaps} 个缺口；待处理死信 {dead_letters} 条；{n} 处问题",
+                "walked: {streams} streams, {messages} messages, {readings} readings, {events} events, {gaps} gaps; {dead_letters} dead "
+                "letters wait; {n} findings",
+            ).format(n=len(findings), **walked)
+        )
+    if unread:
+        fail(f"{say('存储不可用，只检查了发件箱', 'the store cannot be read, only the outbox was checked')}: {unread}")
+    if findings:
+        raise typer.Exit(1)
 
 
 def _held(path: Path) -> list[dict[str, Any]]:

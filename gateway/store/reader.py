@@ -54,12 +54,12 @@ class Reader:
 
     def check(self) -> None:
         """Raise StoreWeatherError or StoreFailedError unless the store can be read."""
-        with self._transaction():
+        with self.transaction():
             pass
 
     def store_id(self) -> str:
         """The UUID that was born with the database."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found: str = connection.execute(sa.select(t.store.c.store_id)).scalar_one()
             return found
 
@@ -69,14 +69,14 @@ class Reader:
         if self._place.sqlite:
             files = (Path(path + suffix) for suffix in ("", "-wal"))
             return sum(file.stat().st_size for file in files if file.exists())
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return int(connection.execute(sa.text("SELECT pg_database_size(current_database())")).scalar_one())
 
     # ----------------------------------------------------------------------------------------------------- state
 
     def snapshot(self) -> r.Snapshot:
         """Epoch, commit number, the newest row of each signal, open connection intervals and progress, as of one commit."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             head = connection.execute(sa.select(t.store)).one()
             down = sa.select(t.connection).where(t.connection.c.to_ts.is_(None)).order_by(t.connection.c.id)
             open_ones = connection.execute(down)
@@ -96,19 +96,19 @@ class Reader:
 
     def assets(self) -> list[r.AssetRecord]:
         """All assets, by id."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(sa.select(t.asset).order_by(t.asset.c.id))
             return [r.AssetRecord(**row) for row in rows.mappings()]
 
     def devices(self) -> list[r.DeviceRecord]:
         """All devices, by id, retired ones included."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(sa.select(t.device).order_by(t.device.c.id))
             return [r.DeviceRecord(**{**row, "identity": from_json(row["identity"])}) for row in rows.mappings()]
 
     def signals(self) -> list[r.SignalRecord]:
         """All signals with their revisions, by id, retired ones included."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             revisions: dict[int, list[r.Revision]] = {}
             order = (t.signal_revision.c.signal_id, t.signal_revision.c.valid_from)
             for row in connection.execute(sa.select(t.signal_revision).order_by(*order)).mappings():
@@ -152,7 +152,7 @@ class Reader:
         """
         descending = order == "desc"
         left = limit
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             wanted = sorted(set(signal_ids))
             begun: list[int] = []
             if after is not None:
@@ -172,7 +172,7 @@ class Reader:
 
     def last_before(self, signal: int, ts: int) -> r.Reading | None:
         """The newest reading of a signal before `ts`."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             query = select_readings(connection, [signal], None, ts, descending=True, limit=1)
             found = to_readings(connection.execute(query))
             return found[0] if found else None
@@ -187,7 +187,7 @@ class Reader:
         """
         if start >= end:
             return
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             site = connection.execute(sa.select(t.store.c.timezone)).scalar_one()
             zone = timezone or site
             first, last = span(start, end, width, zone)
@@ -210,13 +210,13 @@ class Reader:
         pieces = list(pairwise(bounds))
         if not pieces:
             return {}
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found = courses(connection, sorted(set(signal_ids)), bounds[0], bounds[-1])
         return {signal: [course.share(*piece) for piece in pieces] for signal, course in found.items()}
 
     def site_timezone(self) -> str:
         """The time zone of the site's days."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return str(connection.execute(sa.select(t.store.c.timezone)).scalar_one())
 
     # ------------------------------------------------------------------------------------- events, gaps, connections
@@ -265,7 +265,7 @@ class Reader:
         return self._events(sa.select(t.event).where(t.event.c.id.in_(list(ids))).order_by(t.event.c.no))
 
     def _events(self, query: sa.Select[Any]) -> list[r.EventRecord]:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return [
                 r.EventRecord(**{**row, "fields": from_json(row["fields"])})
                 for row in connection.execute(query).mappings()
@@ -293,7 +293,7 @@ class Reader:
         query = sa.select(t.gap).where(*_overlapping(columns.start_ts, columns.end_ts, start, end, inclusive=True))
         if causes is not None:
             query = query.where(columns.cause.in_([str(cause) for cause in causes]))
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             if wanted is not None:
                 of_signals = sa.select(t.signal.c.device).where(t.signal.c.id.in_(list(wanted))).distinct()
                 devices = list(connection.scalars(of_signals))
@@ -333,7 +333,7 @@ class Reader:
         if after is not None:
             query = query.where(_beyond(columns.from_ts, columns.id, after, order))
         query = query.order_by(*_ordered(order, columns.from_ts, columns.id)).limit(limit)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(query)
             return [r.Connection(row.id, row.device, row.from_ts, row.to_ts, row.reason) for row in rows]
 
@@ -341,7 +341,7 @@ class Reader:
 
     def streams(self) -> list[r.StreamRecord]:
         """All streams, by the time of their first message."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             counts: dict[str, int] = {
                 row.stream: row.gaps
                 for row in connection.execute(
@@ -372,7 +372,7 @@ class Reader:
             query = query.where(columns.id.in_(list(ids)))
         if states is not None:
             query = query.where(columns.state.in_(list(states)))
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(query.order_by(columns.id).limit(limit)).mappings()
             return [r.DeadLetter(**{**row, "raw": bytes(row["raw"])}) for row in rows]
 
@@ -383,14 +383,14 @@ class Reader:
             .join(t.signal, t.signal.c.id == t.point.c.signal_id)
             .where(t.point.c.stream == stream)
         )
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return {row.point: f"{row.device}/{row.name}" for row in connection.execute(query)}
 
     # -------------------------------------------------------------------------------------------------- internal
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        """A read transaction that sees one moment of the store."""
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A read transaction that sees one moment of the store, for this package."""
         try:
             with translated(self._place.text), self._engine.connect() as connection:
                 if not self._place.sqlite:

@@ -37,7 +37,7 @@ def at(seconds: float) -> int:
 def from_readings(reader: Reader, number: int, start: int, end: int, width: Any) -> list[Bucket]:
     """The buckets without any roll-up."""
     first, last = span(start, end, width, ZONE)
-    with reader._transaction() as connection:
+    with reader.transaction() as connection:
         return list(raw_buckets(connection, number, edges(start, end, width, ZONE), first, last, large=False))
 
 
@@ -75,7 +75,7 @@ def agree(reader: Reader, signals: tuple[int, ...] = (1, 2), end: float = 3 * DA
 
 
 def quarters(reader: Reader, number: int = 1) -> int:
-    with reader._transaction() as connection:
+    with reader.transaction() as connection:
         return int(
             connection.execute(
                 sa.select(sa.func.count()).select_from(t.rollup_quarter).where(t.rollup_quarter.c.signal_id == number)
@@ -84,7 +84,7 @@ def quarters(reader: Reader, number: int = 1) -> int:
 
 
 def days(reader: Reader) -> int:
-    with reader._transaction() as connection:
+    with reader.transaction() as connection:
         return int(connection.execute(sa.select(sa.func.count()).select_from(t.rollup_day)).scalar_one())
 
 
@@ -154,7 +154,7 @@ def test_late_rows_change_the_rollups(writer: Writer, reader: Reader, feed: Feed
     agree(reader)  # at once
     writer.roll_up()
     agree(reader)
-    with reader._transaction() as connection:
+    with reader.transaction() as connection:
         assert connection.execute(sa.select(t.dirty)).first() is None
     assert max(bucket.max or 0 for bucket in reader.buckets(1, at(0), at(2 * DAY), "day")) == 1e6
 

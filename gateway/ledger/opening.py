@@ -31,20 +31,16 @@ def open_or_salvage(
     is not damage, OutboxFullError when there is no room for what is saved; nothing is changed then.
     """
     marker, part, ready = marker_of(path), _beside(path, ".part"), _beside(path, ".salvaged")
-    if ready.exists() and not path.exists():  # the process ended between the two renames
-        os.replace(ready, path)
-    elif not marker.exists():
-        try:
-            return Outbox(path, durability, log_limit), None
-        except OutboxDamagedError as error:
-            why = str(error)
-            log.error("%s", why)
+    if ready.exists():  # the process, or the power, ended between the renames: what was saved is whole
+        _take_place(path, ready, now_us)
+    if marker.exists():
+        why = marker.read_text(encoding="utf-8", errors="replace")
         return _saved(path, durability, log_limit, now_us, why, part, ready)
-    if not marker.exists():
+    try:
         return Outbox(path, durability, log_limit), None
-    return _saved(
-        path, durability, log_limit, now_us, marker.read_text(encoding="utf-8", errors="replace"), part, ready
-    )
+    except OutboxDamagedError as error:
+        log.error("%s", error)
+        return _saved(path, durability, log_limit, now_us, str(error), part, ready)
 
 
 def _saved(
@@ -55,19 +51,9 @@ def _saved(
             leftover.unlink(missing_ok=True)
         found = salvage(path, part, now_us, why)
         os.replace(part, ready)
-        found.aside = _put_aside(path, now_us)
-        os.replace(ready, path)
-        marker_of(path).unlink(missing_ok=True)
-        _sync(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise OutboxError(
-            Bilingual(
-                f"the outbox {path} is damaged and cannot be saved: {error}",
-                f"发件箱 {path} 已损坏，且无法抢救：{error}",
-            ),
-            Bilingual("Check the disk of data_dir and its permissions.", "请检查 data_dir 所在磁盘及其权限。"),
-        ) from error
+        raise _cannot(path, error) from error
     except sqlite3.Error as error:
         part.unlink(missing_ok=True)
         if is_full(error):
@@ -82,11 +68,34 @@ def _saved(
                 ),
             ) from error
         raise
+    found.aside = _take_place(path, ready, now_us)
     log.error(
         "the outbox was damaged (%s): %d messages of %d streams saved, %d numbers missing; the damaged file is %s",
         why, found.messages, found.streams, found.lost, found.aside,
     )  # fmt: skip
     return Outbox(path, durability, log_limit), found
+
+
+def _take_place(path: Path, ready: Path, now_us: int) -> Path:
+    """Puts what was saved into the place of the damaged file. May be cut anywhere: the next start goes on. Raises OutboxError."""
+    try:
+        aside = _put_aside(path, now_us)
+        os.replace(ready, path)
+        marker_of(path).unlink(missing_ok=True)
+        _sync(path.parent)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    return aside
+
+
+def _cannot(path: Path, error: OSError) -> OutboxError:
+    return OutboxError(
+        Bilingual(
+            f"the outbox {path} is damaged and cannot be saved: {error}",
+            f"发件箱 {path} 已损坏，且无法抢救：{error}",
+        ),
+        Bilingual("Check the disk of data_dir and its permissions.", "请检查 data_dir 所在磁盘及其权限。"),
+    )
 
 
 def damaged_files(path: Path) -> list[Path]:
@@ -100,6 +109,8 @@ def _put_aside(path: Path, now_us: int) -> Path:
     """Renames the file and its log; an older one that was put aside goes."""
     stamp = datetime.fromtimestamp(now_us / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
     aside = _beside(path, f"{_ASIDE}{stamp}")
+    if not path.exists():  # it was put aside before
+        return next(reversed(damaged_files(path)), aside)
     for old in damaged_files(path):
         for suffix in ("", "-wal"):
             _beside(old, suffix).unlink(missing_ok=True)
@@ -107,8 +118,7 @@ def _put_aside(path: Path, now_us: int) -> Path:
     if wal.exists():
         os.replace(wal, _beside(aside, "-wal"))
     _beside(path, "-shm").unlink(missing_ok=True)
-    if path.exists():
-        os.replace(path, aside)
+    os.replace(path, aside)  # last: as long as it stands here, its log is not taken for that of another file
     return aside
 
 

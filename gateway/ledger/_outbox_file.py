@@ -52,6 +52,7 @@ WAL_LIMIT = 8 * 1024 * 1024
 CHECKED_AT_START = 64 * 1024 * 1024
 """Bytes of bodies, the newest ones, that are checked at each start: what a power cut can have torn. The rest is checked when it is read."""
 
+_MAGIC = b"SQLite format 3\x00"
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
 _READ_ERRORS = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
 
@@ -200,13 +201,14 @@ def open_file(path: Path, durability: Durability, log_limit: int = WAL_LIMIT) ->
 def _checked_before_opening(path: Path) -> bool:
     """Whether the file is to be made. SQLite takes an empty file for a new database, and throws away a log beside it."""
     try:
-        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
     except FileNotFoundError:
         return True
     except OSError:
         return False  # SQLite says why
-    if not size:
-        raise OutboxDamagedError(path, "it is empty")
+    if head != _MAGIC:
+        raise OutboxDamagedError(path, "file is not a database" if head else "it is empty")
     unread = unread_commits(path.with_name(path.name + "-wal"))
     if unread:
         raise OutboxDamagedError(path, f"{unread} commits of its write-ahead log lie behind a damaged one")

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from adapters.contract import BrowseNode, Counters, Item, LineLoad, LinkSpec, Samples, WritesDisabledError
 from adapters.modbus._device import Device
 from adapters.modbus._errors import bad_model, bad_unit, no_browse, not_connected, unknown_points
+from adapters.modbus._harvest import refusal
 from adapters.modbus._learned import Memory
-from adapters.modbus._line import Line, refusal
+from adapters.modbus._line import Line
 from adapters.modbus._link import ClosingError, Link
 from adapters.modbus._load import FULL_FIX_EN, FULL_FIX_ZH, expected
 from adapters.modbus._read import read_once, read_plain
@@ -54,7 +55,7 @@ class ModbusAdapter:
             places = {name: self.endpoint(name) for name in self._devices}
             memory = Memory(spec.state / f"{spec.id}.json", places, spec.clock)
             memory.recall(self._devices)
-            self._line.on_learned = lambda: memory.save(self._devices)
+            self._line.call_when_taught(lambda: memory.save(self._devices))
         self._device_of = {point: device for device in self._devices.values() for point in device.addresses}
 
     async def connect(self) -> None:

@@ -18,8 +18,8 @@ from adapters.contract import (
     Samples,
     TransientError,
 )
-from adapters.modbus._codec import Request, Response
-from adapters.modbus._device import PROBE_MOST, Answered, Block, Device, Hunt, Refused, Scan
+from adapters.modbus._codec import Request
+from adapters.modbus._device import Device, Refused, Scan
 from adapters.modbus._errors import (
     GATEWAY_FIX_EN,
     GATEWAY_FIX_ZH,
@@ -27,24 +27,23 @@ from adapters.modbus._errors import (
     NO_ANSWER_FIX_ZH,
     no_answer,
 )
-from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadSpan, Defect, isolate
+from adapters.modbus._harvest import PASSING, Harvest
 from adapters.modbus._lanes import Lane
 from adapters.modbus._link import ClosingError, Link, NoAnswerError
 from adapters.modbus._load import Told, Watch, measured
 from adapters.modbus._schedule import Schedule
 from adapters.modbus._settings import ModbusLinkSettings
 from adapters.modbus._unit import Unit
-from schemas.bilingual import Bilingual, chinese
-from schemas.status import BAD_CONFIGURATION_ERROR, BAD_DECODING_ERROR, modbus_exception
+from schemas.status import BAD_CONFIGURATION_ERROR
 from schemas.wire import Cause
 
 _JITTER = 0.2
+_ENOUGH = 3
+"""Requests in a row without an answer, after which units that were asked once in vain count as silent."""
 _MISSES_TO_DOWN = 2
 """A unit that has answered before may miss once: a single lost frame on a serial line is no outage."""
 _GATEWAY_SILENT = (10, 11)
 """Exceptions by which a gateway says that the unit behind it does not answer (V1.1b3 §7)."""
-_PASSING = (5, 6)
-"""Exceptions that pass by themselves: acknowledge, busy."""
 BUSY_FIRST = 0.1
 """Seconds for which a device that says that it is busy is left alone; doubled each time, up to `BUSY_MOST`."""
 BUSY_MOST = 1.0
@@ -66,16 +65,29 @@ class Line:
             by_number.setdefault(device.unit, []).append(device)
         self._units = [Unit(number, sharing) for number, sharing in by_number.items()]
         self._schedule = Schedule(self._units)
+        self._vain = 0
+        """Requests in a row that nobody has answered."""
         self._watch = Watch(self._units)
         self._shown: Told | None = None
         self._connected_at = 0
         self._sleeping: asyncio.Future[None] | None = None
         self._random = random.Random()
-        self.values = 0
-        self.overruns = 0
-        self.on_learned: Callable[[], None] = lambda: None
-        """Called after a device has taught something about its registers."""
+        self._harvest = Harvest(clock)
         link.on_lost = self.wake
+
+    @property
+    def values(self) -> int:
+        """Values received."""
+        return self._harvest.values
+
+    @property
+    def overruns(self) -> int:
+        """Slots that were over before their scan was done."""
+        return self._harvest.overruns
+
+    def call_when_taught(self, remember: Callable[[], None]) -> None:
+        """`remember` is called after a device has taught something about its registers, or about itself."""
+        self._harvest.on_learned = remember
 
     def wake(self) -> None:
         """Ends a rest of `run`, which then looks at the state of the link."""
@@ -152,8 +164,9 @@ class Line:
                 for item in items:
                     yield item
                 raise lost
-            if unit is not None and unit.down and self._silent():
+            if unit is not None and unit.misses and self._silent():
                 lost = no_answer(self._settings, len(self._units))
+                items.extend(self._all_down(lost))
             before = self._clock.monotonic()
             for item in items:
                 yield item
@@ -167,6 +180,7 @@ class Line:
     def _begin(self) -> Iterator[Item]:
         """What has to be told at the start of a session, and every scan from its beginning."""
         mono, now = self._clock.monotonic(), self._clock.now()
+        self._vain = 0
         self._watch.begin(mono, self.overruns)
         self._shown = None
         for unit in self._units:
@@ -185,7 +199,7 @@ class Line:
             for point, problem in device.troubles.items():
                 yield PointTrouble(device.id, point, problem)
             for refused in device.refused.values():
-                yield from self._refused_rows(device, refused, now)
+                yield from self._harvest.refused_rows(device, refused, now)
 
     async def _rest(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -217,16 +231,17 @@ class Line:
             else:
                 if isinstance(work, Scan):
                     work.spent += self._link.taken
+                self._vain = 0
                 items.extend(self._alive(unit, response.received))
-                waits = self._waits_for(unit, work) if response.code in _PASSING else False
+                waits = self._waits_for(unit, work) if response.code in PASSING else False
                 if waits:
                     pass  # the same again, a little later
                 elif isinstance(work, Refused):
-                    items.extend(self._tried_again(device, work, response))
+                    items.extend(self._harvest.tried_again(device, work, response))
                 elif work.hunt is not None:
-                    items.extend(self._hunted(device, work, work.hunt, response))
+                    items.extend(self._harvest.hunted(device, work, work.hunt, response))
                 else:
-                    items.extend(self._scanned(device, work, response))
+                    items.extend(self._harvest.scanned(device, work, response))
         if unit.pause:
             unit.free_at = max(unit.free_at, self._clock.monotonic() + unit.pause)
         if unit.misses:
@@ -257,149 +272,6 @@ class Line:
         unit.settle()
         return [] if told is None else [Identity(device.id, told) for device in unit.devices]
 
-    # ----------------------------------------------------------------------------------------------------------- scans
-
-    def _scanned(self, device: Device, scan: Scan, response: Response) -> Iterator[Item]:
-        block = scan.pending[0]
-        if response.code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE) or response.short:
-            code = response.code or ILLEGAL_VALUE  # a device that cuts its answer off means that too much was asked for
-            yield from self._hunt(device, scan, block, code, response)
-            return
-        if response.code:
-            yield self._exception(device, scan, block, response)
-            if response.code not in _PASSING:
-                yield from self._troubled(device, block, response.code)
-            return
-        if device.identification.gave_values(response.received):
-            self.on_learned()
-        got = device.decoded(block, response.data)
-        self.values += len(got.values)
-        yield Samples(
-            device.id, scan.group, response.received, got.points, got.values, status=got.status,
-            complete_to=self._done(scan, response),
-        )  # fmt: skip
-        if device.troubles or got.told:
-            yield from self._told(device, got)
-
-    def _told(self, device: Device, got: Answered) -> Iterator[Item]:
-        """What the values of a block say in words, and the end of what was said before."""
-        for point in got.points:
-            problem = got.told.get(point)
-            if device.troubles.get(point) != problem:
-                if problem is None:
-                    del device.troubles[point]
-                else:
-                    device.troubles[point] = problem
-                yield PointTrouble(device.id, point, problem)
-
-    def _done(self, scan: Scan, response: Response) -> int | None:
-        """The first block of the scan is done; the time up to which all is complete if it was the last."""
-        scan.pending.popleft()
-        scan.waits = 0
-        if scan.pending:
-            return None
-        scan.reckon()
-        self.overruns += scan.advance(self._clock.monotonic())
-        scan.complete_to = response.received
-        return response.received
-
-    def _exception(self, device: Device, scan: Scan, block: Block, response: Response) -> Samples:
-        points = block.points
-        self.values += len(points)
-        code = modbus_exception(response.code).status if response.code else BAD_DECODING_ERROR
-        return Samples(
-            device.id, scan.group, response.received, points, (None,) * len(points), status=(code,) * len(points),
-            complete_to=self._done(scan, response),
-        )  # fmt: skip
-
-    def _troubled(self, device: Device, block: Block, code: int) -> Iterator[Item]:
-        why, read = _explain(code), block.read
-        problem = Bilingual(
-            f"{block.table} registers {read.start:#06x} to {read.start + read.size - 1:#06x}: {why}",
-            f"{block.table} 寄存器 {read.start:#06x} 至 {read.start + read.size - 1:#06x}：{chinese(why)}",
-        )
-        for point in block.points:
-            if device.troubles.get(point) != problem:
-                device.troubles[point] = problem
-                yield PointTrouble(device.id, point, problem)
-
-    # ------------------------------------------------------------------------------------- what the device refuses to give
-
-    def _hunt(self, device: Device, scan: Scan, block: Block, code: int, response: Response) -> Iterator[Item]:
-        """A block was refused: begin to look for the reason."""
-        if scan.vain > 1:  # refused again and again, and each time nothing is found: a mood of the device
-            yield self._exception(device, scan, block, response)
-            return
-        steps = isolate(sorted({value.span for value in block.read.values}), code)
-        try:
-            probe = next(steps)
-        except StopIteration as found:
-            yield from self._found(device, scan, block, found.value, response.received)
-        else:
-            scan.hunt = Hunt(block, code, steps, device.request(block.table, *probe))
-
-    def _hunted(self, device: Device, scan: Scan, hunt: Hunt, response: Response) -> Iterator[Item]:
-        """The answer to one step of the search."""
-        code = ILLEGAL_VALUE if response.short else response.code
-        if code not in (0, ILLEGAL_ADDRESS, ILLEGAL_VALUE):
-            scan.hunt = None
-            yield self._exception(device, scan, hunt.block, response)
-            return
-        try:
-            probe = hunt.steps.send(code)
-        except StopIteration as found:
-            scan.hunt = None
-            yield from self._found(device, scan, hunt.block, found.value, response.received)
-        else:
-            hunt.request = device.request(hunt.block.table, *probe)
-
-    def _found(self, device: Device, scan: Scan, block: Block, defect: Defect | None, received: int) -> Iterator[Item]:
-        if defect is None:
-            scan.vain += 1
-            return
-        if isinstance(defect, BadSpan):
-            refused = device.quarantine(block.table, defect, self._clock.monotonic())
-            yield from self._refused_rows(device, refused, received)
-        else:
-            device.learn(block.table, defect)
-            device.taught_at = self._clock.now()
-        self.on_learned()
-        device.replan()
-        device.continue_with(scan)
-        if not scan.pending and scan.blocks:  # the refused block was the last, and nothing of it is left
-            self.overruns += scan.advance(self._clock.monotonic())
-
-    def _refused_rows(self, device: Device, refused: Refused, received: int) -> Iterator[Item]:
-        status = modbus_exception(refused.code).status
-        problem = refusal(refused.table, *refused.span, refused.code)
-        for group, value in refused.values:
-            if value.point < 0:
-                device.factors[value.point] = (None, status)
-                continue
-            yield Samples(device.id, group, received, (value.point,), (None,), status=(status,))
-            yield PointTrouble(device.id, value.point, problem)
-
-    def _tried_again(self, device: Device, refused: Refused, response: Response) -> Iterator[Item]:
-        now = self._clock.monotonic()
-        if response.code or response.short:
-            refused.delay = min(refused.delay * 2, PROBE_MOST)
-            refused.due = now + refused.delay
-            return
-        device.release(refused, now)
-        self.on_learned()
-        device.replan()
-        by_group: dict[str, list[int]] = {}
-        for group, value in refused.values:
-            by_group.setdefault(group, []).append(value.point)
-            if value.point >= 0:
-                yield PointTrouble(device.id, value.point, None)
-        for group in by_group:
-            tables = {refused.table: [value for own, value in refused.values if own == group]}
-            for block in device.blocks(tables):
-                got = device.decoded(block, response.data)
-                self.values += len(got.values)
-                yield Samples(device.id, group, response.received, got.points, got.values, status=got.status)
-
     # ----------------------------------------------------------------------------------------------- units come and go
 
     def _alive(self, unit: Unit, received: int) -> Iterator[Item]:
@@ -414,6 +286,7 @@ class Line:
 
     def _not_answered(self, unit: Unit, *, by_time_out: bool) -> Iterable[Item]:
         unit.missed(self._clock.monotonic(), self._jitter(), by_time_out=by_time_out)
+        self._vain += 1
         if unit.down or (unit.last_life is not None and unit.misses < _MISSES_TO_DOWN):
             return ()
         unit.down = True
@@ -439,9 +312,12 @@ class Line:
         unit.down = unit.down or unit.misses >= _MISSES_TO_DOWN
 
     def _silent(self) -> bool:
-        """Whether no unit at all answers, nor a gateway for one of them."""
+        """Whether no unit at all answers, nor a gateway for one of them: each is down, or was asked in vain last, and three times running
+        nobody answered. So the end of a link with many units is found soon; two lost frames on a bad line are not the end."""
         asked = [unit for unit in self._units if unit.readable]
-        return bool(asked) and all(unit.down and unit.by_time_out for unit in asked)
+        if not asked or not all(unit.misses and unit.by_time_out for unit in asked):
+            return False
+        return self._vain >= _ENOUGH or all(unit.down for unit in asked)
 
     def _all_down(self, lost: TransientError) -> Iterator[Item]:
         """The link is lost: nobody knows anything of any device since it answered last."""
@@ -483,7 +359,7 @@ class Line:
                         continue
                     late = max(math.floor((before - scan.due) / scan.period), 0)
                     missed = scan.skip(after)
-                    self.overruns += missed
+                    self._harvest.overruns += missed
                     if missed > late:
                         start = scan.complete_to or now - round((after - before) * 1_000_000)
                         yield Lost(
@@ -496,20 +372,3 @@ class Line:
                             "the gateway did not keep up",
                         )
             unit.settle()
-
-
-def refusal(table: str, start: int, size: int, code: int) -> Bilingual:
-    """What people are told of a span that the device refuses on its own."""
-    why = _explain(code)
-    return Bilingual(
-        f"{table} register {start:#06x} ({size} long): {why}",
-        f"{table} 寄存器 {start:#06x}（长度 {size}）：{chinese(why)}",
-    )
-
-
-def _explain(code: int) -> str:
-    exception = modbus_exception(code)
-    return Bilingual(
-        f"exception {code}, {exception.name}. {exception.text_en} {exception.fix_en}".strip(),
-        f"异常码 {code}（{exception.name}）。{exception.text_zh}{exception.fix_zh}",
-    )

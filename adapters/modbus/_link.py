@@ -37,6 +37,8 @@ _IDLE = 5.0
 """A peer that closes in good order after so many idle seconds has cleared up; before, it has thrown us out."""
 _REOPEN_PAUSES = (0.0, 0.1, 0.4)
 """Seconds before the tries to open again what we closed ourselves: a device with a single connection needs a moment to free it."""
+_REOPEN_WITHIN = 1.5
+"""Seconds that opening again may take at least: a first packet that is lost is sent again after one."""
 LISTEN = 3.0
 """Seconds of listening on a serial line before the first frame: a line bears one master."""
 
@@ -149,7 +151,7 @@ class Link:
                 self._unasked(self._port)
             client = self._client
             if client is None or self._lost is not None:
-                client = await self._reopen()
+                client = await self._reopen(timeout)
             return await self._exchange(client, request, timeout)
         finally:
             self.taken = self._clock.monotonic() - begun
@@ -380,12 +382,14 @@ class Link:
             reason=first.reason, fix_en=first.fix_en, fix_zh=first.fix_zh,
         )  # fmt: skip
 
-    async def _open(self) -> None:
+    async def _open(self, within: float | None = None) -> None:
         closing = self._closing
         if closing is None or closing.is_set():
             raise ClosingError
         self._error = None
         self._client = client = self._new_client()
+        if within is not None:
+            client.answer_within(within)
         connecting = asyncio.ensure_future(client.connect())
         told_to_close = asyncio.ensure_future(closing.wait())
         connected = False
@@ -409,15 +413,19 @@ class Link:
         self._note(f"connected to {self._settings.place}")
         self._last_answer = self._clock.monotonic()
 
-    async def _reopen(self) -> Client:
-        """A connection in place of one that we closed, or that the peer closed because nothing was said on it."""
+    async def _reopen(self, timeout: float) -> Client:
+        """A connection in place of one that we closed, or that the peer closed because nothing was said on it.
+
+        The peer has lived until now: it is not waited for much longer than for its answer, so that a pulled cable is found soon.
+        """
+        within = min(self._settings.timeout, max(timeout, _REOPEN_WITHIN))
         if self._lost is not None:
             raise closed_by_peer(self._settings, self._lost)
         failure: TransientError | None = None
         for pause in _REOPEN_PAUSES:
             await asyncio.sleep(pause)
             try:
-                await self._open()
+                await self._open(within)
             except TransientError as error:
                 failure = error
                 if error.reason not in ("refused", "reset"):

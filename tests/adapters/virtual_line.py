@@ -52,7 +52,7 @@ class VirtualLink(Link):
         self._closing = asyncio.Event()
         self._client = object()  # type: ignore[assignment]
 
-    async def _exchange(self, client: object, request: Request, timeout: float) -> Response:  # type: ignore[override]
+    async def _exchange(self, client: object, request: Request, timeout: float) -> Response:
         wire, clock = self.wire, self._clock
         self.requests += 1
         wire.asked.append((clock.monotonic(), request, self._lanes._last))

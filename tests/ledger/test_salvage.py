@@ -141,7 +141,7 @@ KINDS = ["zeros", "noise", "bit", "exchanged", "cut"]
     hits=st.lists(st.tuples(st.sampled_from(KINDS[:4]), st.booleans()), min_size=1, max_size=5),
     checkpoint=st.booleans(),
 )
-@settings(max_examples=int(os.environ.get("LONG", "0")) * 2000 or 20, deadline=None)
+@settings(max_examples=int(os.environ.get("LONG", "0")) * 2000 or 25, deadline=None)
 def test_damage_at_random_places(seed: int, hits: list[tuple[str, bool]], checkpoint: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         chance = random.Random(seed)
@@ -156,7 +156,7 @@ def test_damage_at_random_places(seed: int, hits: list[tuple[str, bool]], checkp
                 before = made.ever[key]
                 assert (message.kind, message.prev, message.body) == (before.kind, before.prev, before.body)
         names = {stream.id for stream in box.streams()}
-        for (stream, seq), message in made.held.items():
+        for (stream, seq), message in chance.sample(list(made.held.items()), 25):  # to look for all takes a second
             if len(message.body) > 3000 or message.kind == Kind.TOMBSTONE or stream not in names:
                 continue  # a body in several pages: all of them would have to be whole
             if message.prev + message.body in left:

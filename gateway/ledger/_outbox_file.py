@@ -177,7 +177,7 @@ def marker_of(path: Path) -> Path:
 
 def open_file(path: Path, durability: Durability, log_limit: int = WAL_LIMIT) -> sqlite3.Connection:
     """The file, made if there is none, in the present format. Raises OutboxError and its kinds."""
-    began_empty = _checked_before_opening(path)
+    began_empty = _checked_before_opening(path, durability)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         if not began_empty and db.execute("PRAGMA schema_version").fetchone()[0]:
@@ -187,7 +187,7 @@ def open_file(path: Path, durability: Durability, log_limit: int = WAL_LIMIT) ->
         db.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
         db.execute(f"PRAGMA wal_autocheckpoint={max(log_limit // PAGE, 16)}")
         db.execute(f"PRAGMA journal_size_limit={log_limit}")
-        db.executescript(SCHEMA)
+        db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")  # all tables or none, wherever the power goes
         _bring_up_to_date(path, db)
     except sqlite3.Error as error:
         db.close()
@@ -198,7 +198,7 @@ def open_file(path: Path, durability: Durability, log_limit: int = WAL_LIMIT) ->
     return db
 
 
-def _checked_before_opening(path: Path) -> bool:
+def _checked_before_opening(path: Path, durability: Durability) -> bool:
     """Whether the file is to be made. SQLite takes an empty file for a new database, and throws away a log beside it."""
     try:
         with path.open("rb") as file:
@@ -209,6 +209,8 @@ def _checked_before_opening(path: Path) -> bool:
         return False  # SQLite says why
     if head != _MAGIC:
         raise OutboxDamagedError(path, "file is not a database" if head else "it is empty")
+    if durability == "process":
+        return False  # a power cut may tear any of the commits since the last checkpoint there: the tail is lost, as agreed
     unread = unread_commits(path.with_name(path.name + "-wal"))
     if unread:
         raise OutboxDamagedError(path, f"{unread} commits of its write-ahead log lie behind a damaged one")
@@ -347,9 +349,13 @@ def check_newest(path: Path, db: sqlite3.Connection, streams: Iterable[Stream]) 
             if left <= 0 or stream.low > stream.high:
                 continue
             first = stream.high + 1
+            low = db.execute(  # a tombstone of which the store had a part already begins below
+                "SELECT max(seq) FROM message WHERE pos = ? AND seq <= ? AND last_seq >= ?",
+                (stream.pos, stream.low, stream.low),
+            ).fetchone()[0]
             for seq, size in db.execute(
                 "SELECT seq, length(body) FROM message WHERE pos = ? AND seq >= ? ORDER BY seq DESC",
-                (stream.pos, stream.low),
+                (stream.pos, stream.low if low is None else low),
             ):
                 if type(seq) is not int or type(size) is not int or left <= 0:
                     break

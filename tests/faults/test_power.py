@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import pytest
 import yaml
 
 from gateway.config.models import StoreSettings
+from gateway.ledger._outbox_file import Durability
 from gateway.ledger.bodies import decode_body
+from gateway.ledger.opening import open_or_salvage
 from gateway.ledger.outbox import Outbox
 from gateway.store import Reader, open_reader, open_writer
 from gateway.store.records import Reading
@@ -219,7 +222,7 @@ class Outboxes:
 
 
 @pytest.mark.parametrize("level", ["power", "process"])
-def test_an_outbox_holds_what_commit_called_durable(tmp_path: Path, level: str) -> None:
+def test_an_outbox_holds_what_commit_called_durable(tmp_path: Path, level: Durability) -> None:
     """Three starts, each killed, and the power goes anywhere in them. At level `process` the tail may be lost, and nothing else."""
     recording = new_recording(tmp_path)
     for start in range(3):
@@ -232,8 +235,9 @@ def test_an_outbox_holds_what_commit_called_durable(tmp_path: Path, level: str) 
     for cut in recording.cuts(positions, rng, entries):
         cut.write_to(scratch)
         said = Outboxes(cut)
-        box = Outbox(scratch / "outbox.sqlite", "power")
+        box, salvaged = open_or_salvage(scratch / "outbox.sqlite", level, cut.at // 1000)
         try:
+            assert salvaged is None or not said.durable, "a power cut is no damage"
             said.check(box, tail_may_be_lost=level == "process")
             ends = {view.id: (view.high, view.hash) for view in box.streams() if view.low <= view.high}
             lost += any(view.high < said.durable.get(view.id, 0) for view in box.streams())
@@ -246,8 +250,50 @@ def test_an_outbox_holds_what_commit_called_durable(tmp_path: Path, level: str) 
             assert whole == "ok"
         finally:
             box.close()
-        assert {path.name for path in scratch.iterdir()} <= {"outbox.sqlite", "outbox.sqlite-wal", "outbox.sqlite-shm"}
+        if salvaged is None:
+            assert {path.name for path in scratch.iterdir()} <= {f"outbox.sqlite{end}" for end in ("", "-wal", "-shm")}
     assert (lost > 0) == (level == "process"), "the cut is one that costs what is not synced"
+
+
+def _all_held(box: Outbox) -> list[tuple[str, int, int, int, bytes]]:
+    return [
+        (view.id, message.seq, message.last_seq, message.kind, message.body)
+        for view in box.streams()
+        for message in _held(box, view.id)
+    ]
+
+
+def test_a_salvage_that_is_cut_loses_nothing_that_it_would_have_saved(tmp_path: Path) -> None:
+    recording = new_recording(tmp_path)
+    write(recording, "outbox", "power", str(SEED), "0")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(recording.folder, damaged)
+    (damaged / "outbox.sqlite-shm").unlink()
+    raw = bytearray((damaged / "outbox.sqlite").read_bytes())
+    raw[4096 * 6 + 100 : 4096 * 6 + 2000] = bytes(1900)
+    raw[:200] = bytes(200)  # what makes it a database, and the root of everything
+    (damaged / "outbox.sqlite").write_bytes(raw)
+    whole = tmp_path / "whole"
+    shutil.copytree(damaged, whole)
+    box, saved = open_or_salvage(whole / "outbox.sqlite", "power", 0)
+    expected = _all_held(box)
+    box.close()
+    assert saved is not None
+    assert saved.messages > 10
+
+    recording = Recording(damaged, tmp_path / "record-of-salvage")
+    write(recording, "salvage")
+    entries = recording.entries()
+    rng = random.Random(SEED)
+    positions = [position for position in range(len(entries) + 1) for _ in range(4)]
+    scratch = tmp_path / "scratch"
+    for cut in recording.cuts(positions, rng, entries):
+        cut.write_to(scratch)
+        box, _ = open_or_salvage(scratch / "outbox.sqlite", "power", 0)
+        try:
+            assert _all_held(box) == expected, f"cut at {cut.position} of {len(entries)}"
+        finally:
+            box.close()
 
 
 # ------------------------------------------------------------------------------------------------------- the store

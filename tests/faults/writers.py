@@ -90,6 +90,15 @@ def outbox(folder: Path, level: str, seed: str, first: str) -> None:
                 say(complete_to=number)
 
 
+def salvage(folder: Path) -> None:
+    """The start of a collector on an outbox that is damaged."""
+    from gateway.ledger.opening import open_or_salvage
+
+    _, saved = open_or_salvage(folder / "outbox.sqlite", "power", 0)
+    assert saved is not None
+    say(saved=saved.messages)
+
+
 def store(folder: Path, seed: str, first: str) -> None:
     """A store in use: readings of six signals at one time for each step, and merges between; says each watermark."""
     import gateway.store._sqlite as sqlite
@@ -120,6 +129,6 @@ def store(folder: Path, seed: str, first: str) -> None:
 
 
 if __name__ == "__main__":
-    program = {"rows": rows, "file": file, "outbox": outbox, "store": store}[sys.argv[1]]
+    program = {"rows": rows, "file": file, "outbox": outbox, "salvage": salvage, "store": store}[sys.argv[1]]
     program(Path(sys.argv[2]), *sys.argv[3:])
     os._exit(0)

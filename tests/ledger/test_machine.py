@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from schemas.wire import Kind
@@ -371,6 +371,7 @@ LedgerMachine.TestCase.settings = settings(
     max_examples=30_000 if LONG else 400,
     stateful_step_count=50,
     deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.shrink or not os.environ.get("NO_SHRINK")],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 TestModel = LedgerMachine.TestCase

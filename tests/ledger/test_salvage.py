@@ -111,12 +111,12 @@ def read_all(box: Outbox) -> dict[Key, Envelope]:
 
 def opened(path: Path) -> tuple[Outbox, dict[Key, Envelope]]:
     """As collect does: opens; what is found later only ends the process, and the next start mends it."""
-    box, _ = open_or_salvage(path, "process", NOW)
+    box, _ = open_or_salvage(path, "power", NOW)
     try:
         return box, read_all(box)
     except OutboxDamagedError:
         box.close()
-    box, salvaged = open_or_salvage(path, "process", NOW)
+    box, salvaged = open_or_salvage(path, "power", NOW)
     assert salvaged is not None
     return box, read_all(box)
 
@@ -155,10 +155,13 @@ def test_damage_at_random_places(seed: int, hits: list[tuple[str, bool]], checkp
             if message.kind != Kind.TOMBSTONE:
                 before = made.ever[key]
                 assert (message.kind, message.prev, message.body) == (before.kind, before.prev, before.body)
-        names = {stream.id for stream in box.streams()}
+        high = {stream.id: stream.high for stream in box.streams()}
+        torn = not damaged_files(made.path)  # the last transaction alone was hit, as by a power cut: it counts as never written
         for (stream, seq), message in chance.sample(list(made.held.items()), 25):  # to look for all takes a second
-            if len(message.body) > 3000 or message.kind == Kind.TOMBSTONE or stream not in names:
+            if len(message.body) > 3000 or message.kind == Kind.TOMBSTONE or stream not in high:
                 continue  # a body in several pages: all of them would have to be whole
+            if torn and seq > high[stream]:
+                continue
             if message.prev + message.body in left:
                 assert (stream, seq) in found, f"number {seq} lies in a page that is whole, and was not saved"
         told = _tombstones(found)
@@ -170,7 +173,7 @@ def test_damage_at_random_places(seed: int, hits: list[tuple[str, bool]], checkp
         box.append(Kind.READINGS, _encode(Batch(0, [1], [0], [1])))
         box.commit()
         box.close()
-        again, salvaged = open_or_salvage(made.path, "process", NOW)
+        again, salvaged = open_or_salvage(made.path, "power", NOW)
         again.close()
         assert salvaged is None, "what was mended is sound"
 

@@ -144,7 +144,8 @@ class Backfill:
                 break
             await asyncio.sleep(pause)
             await self._read(behind, min((each.last[2] or start) if each.last else start for each in behind), stop)
-        log.info(
+        log.log(
+            logging.INFO if self._longest == LONGEST else logging.DEBUG,  # losses of a living link may come all the time
             "%s: %s/%s: %d values of %d points from the history",
             self._session.settings.endpoint, self._group.device, self._group.name, self._rows, len(wanted),
         )  # fmt: skip

@@ -25,7 +25,7 @@ from adapters.opcua._server_clock import ServerClock
 from adapters.opcua._session import Row, Session
 from adapters.opcua._strings import settle
 from adapters.opcua._subscription import Group
-from schemas.wire import Flag
+from schemas.wire import Cause, Flag
 
 log = logging.getLogger("guantong.opcua")
 
@@ -63,8 +63,8 @@ class Losses:
         """Points without history, and until when (monotonic) that is believed."""
 
     def take(self, group: Group, lost: Lost) -> bool:
-        """See `Group.on_loss`: false where none of the points is known to have a history."""
-        if not group.holes and self._hopeless(lost.points or ()):
+        """See `Group.on_loss`: false where none of the points has a history, as far as known, and what came last is their present value."""
+        if not group.holes and lost.cause == Cause.OVERRUN and self._hopeless(lost.points or ()):
             return False
         self.wake(group)
         return True
@@ -96,7 +96,7 @@ class Losses:
         points = sorted({point for hole in group.holes for point in hole.points or ()})
         items = readable([item for point in points if (item := self._items().get(point)) is not None])
         rows: list[Row] = []
-        if items and not self._hopeless(points):
+        if items:
             try:
                 rows = await self._session.read([item.node for item in items])
             except EXPECTED as error:
@@ -106,7 +106,10 @@ class Losses:
                     "%s: %s/%s: no present values: %s", self._session.settings.endpoint, group.device, group.name, error
                 )
         live = dict(zip((item.point.id for item in items), rows, strict=False))
-        without = await fill(self._session, self._outlet, self._clock, self._server_clock, group, items, live)
+        hopeless = self._hopeless(points)
+        without = await fill(
+            self._session, self._outlet, self._clock, self._server_clock, group, items, live, history=not hopeless
+        )
         self._without.update(dict.fromkeys(without, self._clock.monotonic() + _WITHOUT))
 
 
@@ -118,9 +121,12 @@ async def fill(
     group: Group,
     items: Sequence[Item],
     live: Mapping[int, Row],
+    *,
+    history: bool = True,
 ) -> set[int]:
-    """Reads from the history what the group's losses left out, up to the present values in `live` (by point), and tells what of them
-    stays. Gives back the points that have no history. To be called with `group.reading` held.
+    """Reads from the history what the group's losses left out, up to the present values in `live` (by point), hands these on as well, and tells
+    what of the losses stays. Gives back the points that have no history. To be called with `group.reading` held.
+    Without `history` nothing is read: it is known that there is none.
 
     Raises asyncua's and the network's errors when the link is lost; the losses then stay with the group.
     """
@@ -136,11 +142,11 @@ async def fill(
             session, outlet, clock, server_clock, group, since,
             live={point: (row[0], row[1], row[2]) for point, row in live.items()}, witnesses=witnesses, longest=LONGEST,
         )  # fmt: skip
-        missed = await backfill.points(wanted)
-        without = backfill.without
+        if history:
+            missed = await backfill.points(wanted)
+            without = backfill.without
+        await hand_on(outlet, clock, group, wanted, [live[item.point.id] for item in wanted])
     if missed is not None:
-        filled = [item for item in wanted if item.point.id not in without]
-        await hand_on(outlet, clock, group, filled, [live[item.point.id] for item in filled])
         unread = tuple(points - {item.point.id for item in wanted})
         missed = [_of(part, wanted) for part in missed]
         if unread:

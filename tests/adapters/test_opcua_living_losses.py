@@ -7,14 +7,15 @@ import contextlib
 import dataclasses
 import datetime as dt
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from asyncua import ua
 from asyncua.server.internal_subscription import InternalSubscription
 
-from adapters.contract import Interrupted, Lost, Refilled, Samples
+from adapters.contract import Lost, Refilled, Samples
+from adapters.opcua import _history, _losses
 from adapters.opcua._backfill import INCOMPLETE, NOT_TO_LIVE
 from schemas import status as codes
 from schemas.wire import Cause, Flag
@@ -26,6 +27,7 @@ from tests.servers.fault_proxy import FaultProxy
 from tests.servers.foreign import NodeOpcUaServer
 
 KEPT = 6
+_history_kept, _readable = _history.kept, _losses.readable
 ALL = [node(f"v{i}") for i in range(KEPT)]
 PLAIN = [node(f"v{i}") for i in range(KEPT, SIZE)]
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -86,7 +88,7 @@ class Writer:
         self.points = last - first
         self.served: dict[int, list[Served]] = {i - first: [] for i in self.variables}
         """Signal -> its rows; the first variable is signal 0."""
-        self.write()
+        self.write(ago=5.0)  # the history goes back before everything that a test does
         for i in self.variables:
             if i < KEPT:
                 self._forget(i, self.served[i - first][0][1])
@@ -100,14 +102,26 @@ class Writer:
             time.sleep(0.002)
         del rows[:-1]
 
-    def write(self, times: int = 1) -> None:
-        """New values for each point."""
+    def write(self, times: int = 1, ago: float = 0.0) -> None:
+        """New values for each point, their source times so many seconds `ago`."""
+        for _ in range(times):
+            self.server.value += SIZE
+            for signal, i in enumerate(self.variables):
+                now = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=ago)
+                self.served[signal].append((micros(now), self.server.value + signal))
+                self.server.write(f"v{i}", self.server.value + signal, SourceTimestamp=now)
+
+    async def rush(self, times: int) -> None:
+        """The same in the server's own loop, so that none of its publishing comes between."""
         for _ in range(times):
             self.server.value += SIZE
             for signal, i in enumerate(self.variables):
                 now = dt.datetime.now(dt.UTC)
                 self.served[signal].append((micros(now), self.server.value + signal))
-                self.server.write(f"v{i}", self.server.value + signal, SourceTimestamp=now)
+                variant = ua.Variant(self.server.value + signal, ua.VariantType.Int64)
+                await self.server.server.write_attribute_value(
+                    self.server.node(f"v{i}"), ua.DataValue(variant, SourceTimestamp=now)
+                )
 
     @property
     def end(self) -> int:
@@ -196,16 +210,7 @@ async def test_a_subscription_that_the_server_ended(
     create = service.create_monitored_items
 
     async def meanwhile(params: Any) -> Any:
-        server.value += SIZE
-        for _ in range(3):
-            server.value += SIZE
-            for i in range(KEPT):
-                now = dt.datetime.now(dt.UTC)
-                writer.served[i].append((micros(now), server.value + i))
-                variant = ua.Variant(server.value + i, ua.VariantType.Int64)
-                await server.server.write_attribute_value(
-                    server.node(f"v{i}"), ua.DataValue(variant, SourceTimestamp=now)
-                )
+        await writer.rush(3)
         return await create(params)
 
     async with Host(server.endpoint, device(ALL)) as host:
@@ -305,26 +310,31 @@ async def keeping(server: SmallServer, keeps: Callable[[Any], bool]) -> AsyncIte
 
 
 @pytest.mark.parametrize(
-    ("lacking", "detail"), [((2, 3), INCOMPLETE), ((4,), NOT_TO_LIVE)], ids=["the next live value", "the present value"]
+    ("lacking", "detail"),
+    [((2, 3), INCOMPLETE), ((3, 4), NOT_TO_LIVE)],
+    ids=["the next live value", "the present value"],
 )
 async def test_a_history_with_holes_of_its_own_fills_nothing(
     server: SmallServer, lacking: tuple[int, ...], detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it lacks a value that came live it may lack what was lost too, also what lies before the one that is known to be lacking."""
-    monkeypatch.setattr("adapters.opcua._backfill._LAGS", (0.01,))
     written: list[Any] = []
+    writer = Writer(server, last=1)
 
     def keeps(value: Any) -> bool:
         written.append(value.Value.Value)
         return len(written) not in lacking
 
-    async with Collector(link(server.endpoint, points_of(ALL[:1], period=0.2))) as host:
-        writer = Writer(server, last=1)
-        async with keeping(server, keeps):
-            await lose_one(host, server, writer)
-            await host.until(lambda: host.last(0) == server.value)
-            await asyncio.to_thread(writer.write)  # before the present value is read, a period after the loss
-            await host.until(lambda: host.of(Refilled))
+    def readable(items: Any) -> Any:
+        server.run(writer.rush(1))  # just before the present value is read
+        return _readable(items)
+
+    monkeypatch.setattr("adapters.opcua._losses.readable", readable)
+    if 4 in lacking:
+        monkeypatch.setattr("adapters.opcua._backfill._LAGS", (0.01,))
+    async with Collector(link(server.endpoint, points_of(ALL[:1]))) as host, keeping(server, keeps):
+        await lose_one(host, server, writer)
+        await host.until(lambda: host.of(Refilled))
         (answer,) = host.of(Refilled)
         assert [(lost.start, lost.end, lost.points) for lost in answer.rest] == [
             (lost.start, lost.end, lost.points) for lost in answer.lost
@@ -345,26 +355,46 @@ async def test_a_history_that_does_not_go_on_fills_nothing(
         assert (answer.rest[0].start, answer.rest[0].end) == (answer.lost[0].start, answer.lost[0].end)
 
 
-async def test_a_server_without_history_is_asked_once(server: SmallServer) -> None:
-    """The next loss of these points is told at once."""
-    async with Collector(link(server.endpoint, points_of(PLAIN))) as host:
+@pytest.mark.usefixtures("overflow_bit")
+async def test_a_server_without_history_is_asked_once(server: SmallServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next loss of these points is told without, and one that leaves their newest value known at once."""
+    asked: list[int] = []
+
+    async def kept(session: Any, nodes: Sequence[Any]) -> list[bool]:
+        asked.append(len(nodes))
+        return await _history_kept(session, nodes)
+
+    monkeypatch.setattr("adapters.opcua._history.kept", kept)
+    spec = points_of([{"node": each, "queue": 2} for each in PLAIN], period=0.2)
+    async with Collector(link(server.endpoint, spec)) as host:
         writer = Writer(server, KEPT, SIZE)
-        await lose_one(host, server, writer)
-        await host.until(lambda: host.of(Refilled))
-        (answer,) = host.of(Refilled)
-        assert answer.rest == answer.lost
-        before = len(host.of(Interrupted))
-        await host.until(lambda: host.last(0) == server.value)
+        for _ in range(2):
+            answers = len(host.of(Refilled))
+            await lose_one(host, server, writer)
+            await host.until(lambda: len(host.of(Refilled)) > answers)  # noqa: B023  waited for within the turn
+        assert [answer.rest == answer.lost for answer in host.of(Refilled)] == [True, True]
+        server.run(writer.rush(10))
+        await host.until(lambda: host.of(Lost))
+        assert host.of(Lost)[0].cause == Cause.OVERRUN
+        assert asked == [2]
+
+
+async def test_the_present_value_is_right_where_the_history_is_not(server: SmallServer) -> None:
+    """The lost value is the one that the signal has now, and for hours: no history, and no subscription, tells it any more."""
+    async with Host(server.endpoint, device([PLAIN[0], PLAIN[1]])) as host:
+        one, other = Writer(server, KEPT, KEPT + 1), Writer(server, KEPT + 1, KEPT + 2)
+        await host.until(lambda: host.complete_to() >= max(one.end, other.end))
         (subscription,) = subscriptions(server)
         number = subscription._notification_seq
         server.drop_sequences.add(number)
         server.forget_sequences.add(number)
-        await asyncio.to_thread(writer.write)
+        await asyncio.to_thread(one.write)
         await host.until(lambda: not server.drop_sequences)
-        await asyncio.to_thread(writer.write)
-        await host.until(lambda: len(host.lost()) == 2)
-        assert len(host.of(Interrupted)) == before
-        assert len(host.of(Lost)) == 1
+        await asyncio.to_thread(other.write)
+        await host.until(lambda: host.complete_to() >= other.end)
+        assert host.last(0) == one.served[0][-1][1]
+        assert [gap.cause for gap in host.gaps()] == [Cause.LOST]
+        host.check_claims({0: one.served[0][1:], 1: other.served[0][1:]})
 
 
 # ------------------------------------------------------------------------------------------------------------- meanwhile
@@ -437,6 +467,43 @@ async def test_a_link_that_breaks_while_the_history_is_read(server: SmallServer)
         assert host.compare(writer.served) == 0
         host.check_claims(writer.served)
         assert host.gaps() == []
+
+
+@pytest.mark.usefixtures("overflow_bit")
+async def test_a_loss_while_an_outage_is_being_filled(server: SmallServer) -> None:
+    """The answer for the outage does not make the group complete over the loss."""
+    writer = Writer(server)
+    await asyncio.to_thread(writer.write)
+    manager = server.server.iserver.history_manager
+    original, calls = manager.read_history, 0
+    lost, told = asyncio.Event(), asyncio.Event()
+
+    async def read(params: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        await (lost if calls <= 2 else told).wait()  # the first value before the outage, and what was in it
+        return await original(params)
+
+    host = Host(server.endpoint, device(ALL, queue=2))
+    host.host.resume_after_restart({"d": {"default": writer.end}})
+    manager.read_history = read
+    try:
+        async with host:
+            await host.until(lambda: calls == 1)
+            server.run(writer.rush(10))
+            lost_at = writer.end
+            await host.until(lambda: host.last() == server.value)
+            server._loop.call_soon_threadsafe(lost.set)
+            await host.until(lambda: calls > 2)
+            await host.until(host.complete_to)
+            assert host.complete_to() < lost_at
+            server._loop.call_soon_threadsafe(told.set)
+            await complete(host, writer)
+    finally:
+        server._loop.call_soon_threadsafe(told.set)
+        manager.read_history = original
+    # the first value was stored before the outage
+    nothing_missing(host, {signal: rows[1:] for signal, rows in writer.served.items()})
 
 
 async def test_losses_of_two_groups_are_read_one_after_the_other(server: SmallServer) -> None:

@@ -411,10 +411,11 @@ class ModbusRules(Strict):
     holes: tuple[tuple[int, int], ...] = Field(
         default=(), description="Ranges [first, last] of wire addresses that must not be read, in any table.",
     )  # fmt: skip
-    identification: bool = Field(
-        default=True,
-        description="Ask the device after each connect who it is (function 43/14), so that an exchanged device is noticed. For those few "
-        "that the question confuses: false.",
+    identification: bool | None = Field(
+        default=None,
+        description="Ask the device after each connect who it is (function 43/14), so that an exchanged device is noticed. By itself only a device "
+        "that has a Modbus TCP connection to itself: on serial lines, also behind a gateway, there are units that lose the beat over a function "
+        "that they do not know. true where the manual has the function; false: never.",
     )
     ratios: dict[str, float] = Field(
         default_factory=dict,

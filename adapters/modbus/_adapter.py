@@ -43,7 +43,10 @@ class ModbusAdapter:
             raise bad_model(f"link {spec.id}: settings", spec.settings, ModbusLinkSettings)
         self._settings = spec.settings
         self._clock = spec.clock
-        self._devices = {device.id: Device(device, writes=spec.writes) for device in spec.devices}
+        units = {device.settings.unit for device in spec.devices if isinstance(device.settings, ModbusDeviceSettings)}
+        # several units on a TCP connection are those of a gateway, and a serial line is behind it
+        alone = spec.settings.frames == "mbap" and len(units) == 1
+        self._devices = {device.id: Device(device, writes=spec.writes, alone=alone) for device in spec.devices}
         if spec.settings.rtu:
             for device in self._devices.values():
                 if device.unit == 0:

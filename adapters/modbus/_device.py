@@ -169,10 +169,10 @@ class Refused:
 class Device:
     """One device of the link. Raises ConfigError when its models are not those of this adapter.
 
-    `writes`: whether selectors may be written. `unreadable` are the points that are never asked for, each with what is wrong with its configuration.
+    `writes`: whether selectors may be written; `alone`: whether it has the connection to itself, and frames that tell their length. `unreadable` are the points that are never asked for, each with what is wrong with its configuration.
     """
 
-    def __init__(self, spec: DeviceSpec, *, writes: bool = False) -> None:
+    def __init__(self, spec: DeviceSpec, *, writes: bool = False, alone: bool = False) -> None:
         if not isinstance(spec.settings, ModbusDeviceSettings):
             raise bad_model(f"device {spec.id}: settings", spec.settings, ModbusDeviceSettings)
         if not isinstance(spec.rules, ModbusRules):
@@ -193,7 +193,8 @@ class Device:
         self._selects: dict[str, Select] = {}
         self._whole: dict[int, Value] = {}
         """The values of atomic groups."""
-        self.identification = Identification(spec.rules.identification)
+        asked = spec.rules.identification
+        self.identification = Identification(alone if asked is None else asked)
         self.taught_at = 0
         """When it taught a border or a largest read last, in µs; 0: never."""
         self._limits: dict[str, int] = {}

@@ -23,9 +23,9 @@ class Unit:
         self.number = number
         self.devices = devices
         self.identification = devices[0].identification
+        self.identification.enabled = all(device.identification.enabled for device in devices)
         for device in devices:
             device.identification = self.identification
-        self.identification.enabled = all(device.rules.identification for device in devices)
         self.pause = max(device.rules.pause for device in devices)
         self.timeout = max(device.rules.timeout for device in devices)
         self.misses = 0

@@ -64,6 +64,8 @@ _PROTOCOLS: Final[Choices] = {
 _TRANSPORTS: Final[Choices] = {
     "tcp": ("modbus tcp", "以太网"),
     "rtu-over-tcp": ("rtu over tcp", "rtu", "串口服务器", "透传"),
+    "ascii-over-tcp": ("ascii over tcp", "ascii"),
+    "udp": ("modbus udp",),
 }
 TABLES: Final[Choices] = {
     "holding": ("保持寄存器", "holding register", "holding registers", "4x", "03", "3", "fc3"),

@@ -38,7 +38,7 @@ def identities(line: Running) -> list[tuple[str, dict[str, str]]]:
 def running(server: Server, *units: int, state: Path | None = None, period: float = 0.02, **rules: Any) -> Running:
     spec = Spec(server.port, server.rtu)
     for unit in units or (1,):
-        spec.device(unit, [holding(0)], period=period, **rules)
+        spec.device(unit, [holding(0)], period=period, **{"identification": True, **rules})
     return Running(ModbusAdapter(replace(spec.build(), state=state)))
 
 
@@ -152,10 +152,26 @@ async def test_it_may_be_switched_off() -> None:
         assert not server.questions
 
 
+@pytest.mark.parametrize(("rtu", "units", "asked"), [(False, 1, 1), (False, 2, 0), (True, 1, 0)])
+async def test_by_itself_only_a_device_that_has_the_connection_to_itself_is_asked(
+    rtu: bool, units: int, asked: int
+) -> None:
+    """A unit that reads frames by lengths, such as one made with libmodbus, loses the beat over a function that it does not know."""
+    server = Server(rtu=rtu, identity={1: BASIC}, conformity=0x01)
+    for unit in range(1, units + 1):
+        server.holds(unit, range(5))
+    async with server, running(server, *range(1, units + 1), identification=None) as line:
+        await line.until(lambda: len(server.questions) >= asked)
+        begun = len(line.rows(0))
+        await line.until(lambda: len(line.rows(0)) > begun + 60)  # longer than the question gives way to values
+        assert len(server.questions) == asked
+
+
 async def test_on_a_serial_port() -> None:
     told = bytes((0x2B, 0x0E, 1, 1, 0, 0, 3)) + b"".join(bytes((n, len(t))) + t for n, t in BASIC.items())
     async with Slaves({1: {0: 5}, 2: {0: 7}}, identity={2: told}) as slaves:
-        spec = Spec(0).device(1, [holding(0)]).device(2, [holding(0)])
+        asked = {"identification": True}
+        spec = Spec(0).device(1, [holding(0)], **asked).device(2, [holding(0)], **asked)
         async with Running(ModbusAdapter(link_spec(slaves, spec))) as line:
             await line.until(lambda: identities(line) and len(line.rows(0)) > 10)
             assert identities(line) == [("unit-2", TOLD)]

@@ -174,6 +174,17 @@ class LibmodbusServer(TruthfulServer):
         self.command(f"count {milliseconds}")
 
 
+class LibmodbusUnit(LibmodbusServer):
+    """The same as unit 1 of an RTU line: `path` is the serial port at its end."""
+
+    def __init__(self, program: Path, path: str) -> None:
+        super().__init__(program)
+        self.path = path
+
+    def _command(self) -> Sequence[str | Path]:
+        return [self._program, self.path]
+
+
 class LibmodbusMachine(TruthfulServer):
     """A chiller on Debian's libmodbus whose values live, compiled from `libmodbus_machine.c`; nobody publishes its map.
 

@@ -1,6 +1,7 @@
 /* A foreign Modbus TCP server for the tests, on Debian's libmodbus.
  *
  *   libmodbus_server PORT          listens on 127.0.0.1; PORT 0: a free one
+ *   libmodbus_server /dev/…        is unit 1 of the RTU line on that port (115200 8N1)
  *
  * Prints one line of JSON with its port and its map: every value with its table, address (zero-based, as on the wire), type
  * and order; then one line for each request and what was answered: the truth. Units 1 and 255 are served; any other gets
@@ -282,8 +283,63 @@ static void count_up(void)
     counter[1] = (uint16_t)(value >> 16);
 }
 
+static void tell_map(int port, const char *units)
+{
+    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    printf("{\"port\":%d,\"units\":%s,\"library\":\"libmodbus %s\",\"map\":[", port, units, LIBMODBUS_VERSION_STRING);
+    build_map();
+    printf("]}\n");
+    fflush(stdout);
+}
+
+/* Counts as often as it was told to; how long to wait until the next count in milliseconds, -1 for ever. */
+static int counted(void)
+{
+    static int64_t next_count;
+    if (count_every_ms <= 0) {
+        next_count = 0;
+        return -1;
+    }
+    int64_t now = now_us();
+    if (next_count == 0)
+        next_count = now + count_every_ms * 1000;
+    for (; next_count <= now; next_count += count_every_ms * 1000)
+        count_up();
+    return (int)((next_count - now) / 1000) + 1;
+}
+
+static int serve_line(const char *device)
+{
+    modbus_t *context = modbus_new_rtu(device, 115200, 'N', 8, 1);
+    if (context == NULL || modbus_set_slave(context, 1) != 0 || modbus_connect(context) != 0) {
+        fprintf(stderr, "%s: %s\n", device, modbus_strerror(errno));
+        return 1;
+    }
+    tell_map(0, "[1]");
+    struct pollfd polled[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = modbus_get_socket(context), .events = POLLIN}};
+    for (;;) {
+        if (poll(polled, 2, counted()) < 0 && errno != EINTR) {
+            perror("poll");
+            return 1;
+        }
+        if (polled[0].revents && !commands())
+            return 0;
+        if (polled[1].revents) {
+            uint8_t query[MODBUS_RTU_MAX_ADU_LENGTH];
+            int length = modbus_receive(context, query); /* 0: for another unit; -1: no frame */
+            if (length > 0)
+                answer(context, query, length);
+        }
+        fflush(stdout);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 1 && argv[1][0] == '/') {
+        map = modbus_mapping_new(BITS, BITS, REGISTERS, REGISTERS);
+        return map == NULL ? 1 : serve_line(argv[1]);
+    }
     int port = argc > 1 ? atoi(argv[1]) : 0;
     modbus_t *context = modbus_new_tcp("127.0.0.1", port ? port : 502);
     map = modbus_mapping_new(BITS, BITS, REGISTERS, REGISTERS);
@@ -303,28 +359,12 @@ int main(int argc, char **argv)
         return 1;
     }
 
-    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
-    printf("{\"port\":%d,\"units\":[1,255],\"library\":\"libmodbus %s\",\"map\":[", ntohs(name.sin_port), LIBMODBUS_VERSION_STRING);
-    build_map();
-    printf("]}\n");
-    fflush(stdout);
+    tell_map(ntohs(name.sin_port), "[1,255]");
 
     struct pollfd polled[2 + CLIENTS] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
     int open = 2;
-    int64_t next_count = 0;
     for (;;) {
-        int wait = -1;
-        if (count_every_ms > 0) {
-            int64_t now = now_us();
-            if (next_count == 0)
-                next_count = now + count_every_ms * 1000;
-            for (; next_count <= now; next_count += count_every_ms * 1000)
-                count_up();
-            wait = (int)((next_count - now) / 1000) + 1;
-        } else {
-            next_count = 0;
-        }
-        if (poll(polled, (nfds_t)open, wait) < 0 && errno != EINTR) {
+        if (poll(polled, (nfds_t)open, counted()) < 0 && errno != EINTR) {
             perror("poll");
             return 1;
         }

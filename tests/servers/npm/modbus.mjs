@@ -5,7 +5,7 @@
 // Prints one line of JSON with the units and how they behave, then one line for each answer: the truth.
 //   unit 1, 2      a holding register at address a holds (1000 * unit + a) mod 65536, an input register the same plus 500,
 //                  a coil is on where (unit + a) mod 3 is 0, a discrete input where (unit + a) mod 5 is 0;
-//                  addresses 50 to 59 are a hole: exception 2
+//                  addresses 50 to 59 are a hole: exception 2; holding register 90 says how often it has been read
 //   unit 3         answers the same way, 300 ms late
 //   unit 4         is busy: exception 6 to everything
 //   any other      never answers
@@ -26,7 +26,13 @@ const TABLES = {
   discrete: (unit, address) => (unit + address) % 5 === 0,
 }
 
+const reads = new Map()
+
 function held(table, unit, address) {
+  if (table === 'holding' && address === 90) {
+    reads.set(unit, (reads.get(unit) ?? 0) + 1)
+    return reads.get(unit) % 65536
+  }
   return written.get(`${table} ${unit} ${address}`) ?? TABLES[table](unit, address)
 }
 

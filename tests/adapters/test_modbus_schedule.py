@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import DeviceState, LinkSpec, Lost, Samples
+from adapters.contract import DeviceState, LinkSpec, Lost, Samples, TransientError
 from adapters.modbus._codec import Request
 from adapters.modbus._lanes import Lane, Lanes
 from schemas.profile import Group
@@ -177,6 +177,52 @@ def test_a_silent_unit_with_room_between_the_scans_is_asked_in_time() -> None:
     run(spec, wire, 400)
     for gap, back_off in zip(wire.intervals(2), (1, 2, 4, 8, 16, 32, 60, 60), strict=False):
         assert 0.8 * back_off + 1.0 <= gap <= 1.2 * back_off + 1.0 + 1.1
+
+
+# ----------------------------------------------------------------------------------------------------- the link is gone
+
+
+@pytest.mark.parametrize(
+    ("units", "period", "timeout"), [(1, 1.0, 0.3), (5, 1.0, 0.3), (3, 60.0, 1.0), (8, 900.0, 3.0)]
+)
+def test_a_link_on_which_nobody_answers_any_more_is_lost_within_two_periods(
+    units: int, period: float, timeout: float
+) -> None:
+    """Half open: nothing says that the other end is gone, but that it does not answer; on slow groups too."""
+    wire = Wire(answer=0.02)
+    spec = Spec(1)
+    for unit in range(1, units + 1):
+        spec.device(unit, [holding(0)], period=period, timeout=timeout)
+    cut = 2.5 * period
+
+    async def cable(_: VirtualRun) -> None:
+        await asyncio.sleep(cut)
+        wire.dead |= set(range(1, units + 1))
+
+    done = run(spec, wire, 6 * period, beside=cable)
+    assert isinstance(done.error, TransientError)
+    assert done.error.reason == "no_answer"
+    assert done.ended - cut <= 2 * period
+    states = [(item.device, item.up) for item in done.of(DeviceState)]
+    assert sorted(states) == [(f"unit-{unit}", False) for unit in range(1, units + 1)]
+    assert all(second(item.at) <= cut for item in done.of(DeviceState))  # down since they answered last
+
+
+def test_two_lost_frames_are_not_the_end_of_a_link() -> None:
+    """One of each unit, one behind the other."""
+    wire = Wire(answer=0.02)
+    spec = Spec(1).device(1, [holding(0)], timeout=0.1, period=1.0).device(2, [holding(0)], timeout=0.1, period=1.0)
+
+    async def noise(_: VirtualRun) -> None:
+        await asyncio.sleep(4.9)
+        wire.dead |= {1, 2}
+        await asyncio.sleep(0.25)  # at 5.0 and 5.1 they are asked in vain
+        wire.dead.clear()
+
+    done = run(spec, wire, 20, beside=noise)
+    assert len(wire.times(1)) == len(wire.times(2)) == 21
+    assert done.error is None
+    assert not done.of(DeviceState)
 
 
 # ---------------------------------------------------------------------------------------------------------------- lanes

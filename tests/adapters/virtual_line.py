@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from adapters.contract import Item, LinkSpec
+from adapters.contract import Item, LinkSpec, TransientError
 from adapters.modbus._codec import Request, Response
 from adapters.modbus._device import Device
 from adapters.modbus._lanes import Lane
@@ -83,6 +83,9 @@ class VirtualRun:
     link: VirtualLink
     wire: Wire
     items: list[tuple[float, Item]] = field(default_factory=list)
+    error: TransientError | None = None
+    """Why it ended by itself, at the second `ended`."""
+    ended: float = 0.0
 
     def of(self, kind: type[Any]) -> list[Any]:
         """The items of a kind."""
@@ -110,8 +113,11 @@ async def run_line(
         unit.begin()  # as at a connect
 
     async def iterate() -> None:
-        async for item in line.run():
-            run.items.append((loop.time(), item))
+        try:
+            async for item in line.run():
+                run.items.append((loop.time(), item))
+        except TransientError as error:
+            run.error, run.ended = error, loop.time()
 
     tasks = [asyncio.ensure_future(iterate())]
     if beside is not None:

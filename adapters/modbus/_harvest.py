@@ -13,6 +13,9 @@ from schemas.status import BAD_DECODING_ERROR, modbus_exception
 
 PASSING = (5, 6)
 """Exceptions that pass by themselves: acknowledge, busy (V1.1b3 §7)."""
+BUSY_FIRST = 0.1
+"""Seconds for which a device that says that it is busy is left alone; doubled each time, up to `BUSY_MOST`."""
+BUSY_MOST = 1.0
 
 
 class Harvest:

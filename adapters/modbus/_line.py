@@ -27,7 +27,7 @@ from adapters.modbus._errors import (
     NO_ANSWER_FIX_ZH,
     no_answer,
 )
-from adapters.modbus._harvest import PASSING, Harvest
+from adapters.modbus._harvest import BUSY_FIRST, BUSY_MOST, PASSING, Harvest
 from adapters.modbus._lanes import Lane
 from adapters.modbus._link import ClosingError, Link, NoAnswerError
 from adapters.modbus._load import Told, Watch, measured
@@ -44,9 +44,6 @@ _MISSES_TO_DOWN = 2
 """A unit that has answered before may miss once: a single lost frame on a serial line is no outage."""
 _GATEWAY_SILENT = (10, 11)
 """Exceptions by which a gateway says that the unit behind it does not answer (V1.1b3 §7)."""
-BUSY_FIRST = 0.1
-"""Seconds for which a device that says that it is busy is left alone; doubled each time, up to `BUSY_MOST`."""
-BUSY_MOST = 1.0
 _BUSY_TIMES = 8
 _STALL = 0.05
 """Seconds for which the consumer may keep us waiting before lost slots are looked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from adapters.contract import Clock, Samples
 from adapters.modbus._codec import Request, Response
 from adapters.modbus._device import FUNCTIONS, Block, Device
 from adapters.modbus._errors import unit_silent
+from adapters.modbus._harvest import BUSY_FIRST, BUSY_MOST, PASSING
 from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE
 from adapters.modbus._link import Link, NoAnswerError
 from adapters.modbus._plan import Value
@@ -44,7 +46,7 @@ async def read_once(link: Link, device: Device, points: Sequence[int], clock: Cl
             rows.update((point, (None, BAD_NO_COMMUNICATION)) for point in block.points)
             continue
         try:
-            response = await link.request(block.request, device.rules.timeout)
+            response = await _patiently(link, block.request, device.rules.timeout)
         except NoAnswerError:
             silent = True
             waiting.insert(0, block)
@@ -71,10 +73,22 @@ async def read_plain(
 ) -> tuple[int, bytes, int]:
     """Exception code (0: none), bytes as received, and when (µs). Raises TransientError, ClosingError."""
     try:
-        response = await link.request(Request(unit, FUNCTIONS[table], address, count), timeout)
+        response = await _patiently(link, Request(unit, FUNCTIONS[table], address, count), timeout)
     except NoAnswerError:
         raise unit_silent(settings, unit) from None
     return response.code, b"" if response.code else response.data, response.received
+
+
+async def _patiently(link: Link, request: Request, timeout: float) -> Response:
+    """The answer; a device that says that it is busy is asked again for as long as an answer may take, and for a second at least."""
+    loop = asyncio.get_running_loop()
+    end, pause = loop.time() + max(timeout, 1.0), BUSY_FIRST
+    while True:
+        response = await link.request(request, timeout)
+        if response.code not in PASSING or loop.time() + pause >= end:
+            return response
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, BUSY_MOST)
 
 
 def _rows(device: Device, block: Block, response: Response) -> list[tuple[int, tuple[Any, int]]]:

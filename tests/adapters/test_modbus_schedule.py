@@ -13,6 +13,7 @@ import pytest
 from adapters.contract import DeviceState, LinkSpec, Lost, Samples, TransientError
 from adapters.modbus._codec import Request
 from adapters.modbus._lanes import Lane, Lanes
+from adapters.modbus._read import read_plain
 from schemas.profile import Group
 from schemas.wire import Cause
 from tests.adapters.modbus_server import Spec, holding
@@ -347,6 +348,31 @@ def test_a_device_that_stays_busy_has_that_status_in_each_slot() -> None:
     assert all(s.status and s.complete_to is not None for s in rows)
     assert done.line.overruns == 0
     assert 5 <= len(wire.times(1)) / len(rows) <= 7  # after 0.1, 0.2, 0.4, 0.8 s, and no storm
+
+
+@pytest.mark.parametrize(("busy", "code"), [(2, 0), (99, 6)])
+def test_a_one_off_read_waits_for_a_busy_device_a_second(busy: int, code: int) -> None:
+    left = busy
+
+    def hook(request: Request) -> int:
+        nonlocal left
+        left -= request.address == 7
+        return 6 if request.address == 7 and left >= 0 else 0
+
+    got: list[tuple[float, int]] = []
+
+    async def person(run: VirtualRun) -> None:
+        begun = asyncio.get_running_loop().time()
+        answer, _, _ = await read_plain(run.link, run.link._settings, 1, "holding", 7, 1, 0.5)
+        got.append((asyncio.get_running_loop().time() - begun, answer))
+
+    wire = Wire(answer=0.02, hook=hook)
+    run(Spec(1).device(1, [holding(0)], period=0.2), wire, 5, beside=person)
+    ((took, answer),) = got
+    assert answer == code
+    assert took <= 1.0
+    assert len(wire.times(1, 7)) == (3 if code == 0 else 4)  # after 0.1, 0.2 and 0.4 s
+    assert max(wire.intervals(1, 0)) <= 0.2 + 0.045
 
 
 # ------------------------------------------------------------------------------------------------------- who a device is

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gateway.ledger.bodies import PoisonError, decode_body
 from schemas.bilingual import Bilingual, chinese
-from schemas.wire import Batch, Birth, Event, Gap, Kind, Tombstone, chain_hash
+from schemas.wire import Batch, Birth, Event, Gap, Kind, Tombstone, chain_hash, version_of
 
 ATTEMPTS = 3
 """Walks of a stream before a finding is believed."""
@@ -253,11 +253,6 @@ class _Outbox:
             after = rows[-1][0]
 
 
-def _version_of(enc: int) -> int:
-    """The version that a message with a body of this encoding carries."""
-    return 1 if enc == 0 else 2
-
-
 _SELECT_STREAM = "SELECT pos, id, low, high, hash, confirmed FROM stream"
 
 
@@ -308,7 +303,7 @@ class _Check:
     def message(self, row: _Row) -> bytes | None:
         """Look at a message; returns the chain's hash after it, None when that cannot be told."""
         digest = chain_hash(
-            _version_of(row.enc), row.kind, self._held.id, row.seq, row.last_seq, row.prev, row.enc, row.body
+            version_of(row.enc), row.kind, self._held.id, row.seq, row.last_seq, row.prev, row.enc, row.body
         )
         try:
             body = decode_body(row.kind, row.body, row.enc)

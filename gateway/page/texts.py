@@ -60,9 +60,9 @@ HTML_TEXTS: Final[dict[str, Words]] = {
     "concerns": Words("Concerns", "涉及"),
     "completeness_title": Words("Completeness of the last eight hours", "最近八小时数据完整率"),
     "completeness_hint": Words(
-        "Share of the time in which nothing of the device is missing. An interval counts as missing when any of its signals is concerned; "
-        "the figure is never rounded up.",
-        "设备数据无任何缺失的时间占比。只要有一个信号缺失，该时段即计为缺失；数值不向上取整。",
+        "Share of the time in which values were there and not bad, as the mean over the device's signals; never rounded up. The bar shows "
+        "when anything was missing.",
+        "数据存在且有效的时间占比，取设备各信号的平均值；数值不向上取整。条形图标出任一信号缺失的时段。",
     ),
     "bar_good": Words("complete", "完整"),
     "bar_down": Words("not connected", "未连接"),

@@ -198,13 +198,14 @@ async def test_completeness_adds_up(browser: Browser, base: str) -> None:
     await go(browser, "completeness")
     of = "Number(document.querySelector(`#completeness-list [data-device='{}']`).dataset.share)"
     assert await browser.evaluate(of.format("air-01")) == pytest.approx(1 - 10 / 480, abs=0.001)
-    assert await browser.evaluate(of.format("imm-01")) == pytest.approx(1 - 20 / 480, abs=0.001)
-    assert await browser.evaluate(of.format("press-01")) == pytest.approx(1 - 14 / 480, abs=0.001)
+    assert await browser.evaluate(of.format("imm-01")) == pytest.approx(1 - (20 + 5 / 4) / 480, abs=0.0005)
+    assert await browser.evaluate(of.format("press-01")) == pytest.approx(1 - (10 + 4 / 3) / 480, abs=0.0005)
     assert await browser.evaluate(of.format("meter-01")) == pytest.approx(1 - 17 / 480, abs=0.003)
     await browser.click("#completeness-list [data-device='imm-01'] summary")
     told = await browser.text("#completeness-list [data-device='imm-01'] .missing")
     assert "not connected" in told
     assert "collector down" in told
+    assert "0.2 %" in told, "one signal of four was bad for five minutes of eight hours"
 
 
 async def test_completeness_is_judged_by_devices_as_they_are_now(browser: Browser, base: str) -> None:

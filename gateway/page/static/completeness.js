@@ -1,6 +1,6 @@
 // Completeness of the last eight hours, for each device: nothing is rounded up, and what is not known yet is not called complete.
 
-import { now } from "./api.js";
+import { get, now } from "./api.js";
 import { byId, el } from "./dom.js";
 import { length, union } from "./intervals.js";
 import * as live from "./live.js";
@@ -18,12 +18,18 @@ let timer = 0;
 export async function judge() {
   await live.loadDevices({ quietly: true }); // up to when each is known must be as new as the end of the range
   const end = now(), start = end - SPAN;
-  const missing = await outages.load(start);
-  return [...live.devices.values()].filter((item) => item.state !== "retired").map((device) => judgeDevice(device, missing, start, end));
+  const [missing, told] = await Promise.all([
+    outages.load(start),
+    get("completeness", { start: new Date(start).toISOString(), by: "device" }),
+  ]);
+  const shares = new Map((told.items ?? []).map((item) => [item.id, item.completeness]));
+  return [...live.devices.values()]
+    .filter((item) => item.state !== "retired")
+    .map((device) => judgeDevice(device, missing, start, end, shares.get(device.id)));
 }
 
-/** See judge; `missing` as `outages.load` gives it. */
-export function judgeDevice(device, missing, start, end) {
+/** See judge; `missing` as `outages.load` gives it, `told` what /completeness says of the device: its share is the mean over its signals. */
+export function judgeDevice(device, missing, start, end, told) {
   const born = Math.min(Math.max(instant(device.born_at) ?? start, start), end);
   const seen = instant(device.last_seen) ?? born;
   const parts = missing
@@ -34,7 +40,8 @@ export function judgeDevice(device, missing, start, end) {
   const holes = union(parts.map((part) => [part.from, part.to]), born, end);
   const lost = length(holes);
   if (born > start) parts.unshift({ from: start, to: born, kind: "before", cause: "" });
-  return { device, start, end, born, missing: lost, times: holes.length, share: end > born ? 1 - lost / (end - born) : null, parts };
+  const share = told?.share ?? null;
+  return { device, start, end, born, missing: share === null ? lost : (1 - share) * (end - born), times: holes.length, share, bad: share === null ? 0 : told.bad / told.expected, parts };
 }
 
 function bar(found) {
@@ -51,16 +58,18 @@ function bar(found) {
 }
 
 function row(found) {
-  const { device, share } = found;
+  const { device, share, bad } = found;
   const list = found.parts.filter((part) => part.kind !== "before").sort((a, b) => b.from - a.from);
   const text = (part) => `${timeText(part.from)} – ${timeText(part.to)} · ${durationText(part.to - part.from)} · ${part.kind === "unknown" ? t("unknown") : causeText(part.cause)}`;
   const word = share === null ? t("new_device") : share >= 1 ? t("complete") : t("missing_sum", { time: durationText(found.missing), n: found.times });
   const head = [el("strong", {}, device.name), el("span", { class: "percent" }, share === null ? "—" : percentText(share)), el("span", { class: "word" }, word)];
+  const lines = list.slice(0, 100).map(text);
+  if (bad) lines.unshift(`${causeText("bad")} · ${percentText(bad)}`);
   return el(
     "li", { "data-device": device.id, "data-share": share, "data-times": found.times },
     bar(found),
-    list.length
-      ? el("details", {}, el("summary", {}, ...head), el("ul", { class: "missing" }, ...list.slice(0, 100).map((part) => el("li", {}, text(part)))))
+    lines.length
+      ? el("details", {}, el("summary", {}, ...head), el("ul", { class: "missing" }, ...lines.map((line) => el("li", {}, line))))
       : el("p", { class: "head" }, ...head),
   );
 }

@@ -146,7 +146,8 @@ def comparable(num: float | None, exact: Any, flags: int) -> Any:
 def resolve(columns: Columns, existing: dict[Key, list[Stored]], newest: Newest) -> Resolved:
     """Rule 9. `existing` has the stored rows of each key.
 
-    A row whose n is free is stored as it is. At a conflict: flagged historical or initial, equal to any stored row of its
+    A row whose n is free is stored as it is, unless it is flagged historical or initial and equal to the one before it: `n` numbers different readings,
+    and what is equal came twice. At a conflict: flagged historical or initial, equal to any stored row of its
     ts is a duplicate; otherwise equal to the last is one; else it takes the n after the last.
     """
     keep: list[int] = []
@@ -156,6 +157,9 @@ def resolve(columns: Columns, existing: dict[Key, list[Stored]], newest: Newest)
         n, flags = columns.n[row], columns.flags[row]
         mine = Stored(n, comparable(columns.num[row], columns.exact[row], flags), columns.status[row] or 0)
         there = existing.setdefault((signal, ts), [])
+        if flags & _ANY_N and n and Stored(n - 1, mine.value, mine.status) in there:
+            result.duplicates += 1
+            continue
         if any(other.n == n for other in there):
             last = max(there, key=lambda other: other.n)
             candidates = there if flags & _ANY_N else [last]

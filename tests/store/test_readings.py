@@ -177,6 +177,16 @@ def test_historical_or_initial_row_equal_to_any_n_is_a_duplicate(
     assert values_at(history()) == [(0, 20.0), (1, 21.0), (2, 23.0)]
 
 
+@pytest.mark.parametrize("flags", [HISTORICAL, INITIAL])
+def test_historical_or_initial_row_that_repeats_the_one_before_it_is_a_duplicate(
+    writer: Writer, feed: Feed, history: Read, flags: int
+) -> None:
+    """Its n is free, but n numbers readings that differ: what came live was read from the history once more."""
+    assert writer.apply([feed.rows((1, 0, 20.0, 0, flags, 1))]).duplicates == 1
+    assert writer.apply([feed.rows((1, 0, 21.0, 0, flags, 1))]).rows == 1
+    assert values_at(history()) == [(0, 20.0), (1, 21.0)]
+
+
 def test_numbered_rows_keep_their_n(writer: Writer, feed: Feed, history: Read) -> None:
     applied = writer.apply([feed.rows((1, 1, 1.0), (1, 1, 2.0, 0, 0, 1), (1, 1, 1.0, 0, 0, 2), (1, 2, 5.0))])
     assert (applied.rows, applied.duplicates, applied.late) == (4, 0, 0)

@@ -15,8 +15,9 @@ from adapters.modbus._errors import bad_model, bad_unit, no_browse, not_connecte
 from adapters.modbus._harvest import refusal
 from adapters.modbus._learned import Memory
 from adapters.modbus._line import Line
-from adapters.modbus._link import ClosingError, Link
+from adapters.modbus._link import Link
 from adapters.modbus._load import FULL_FIX_EN, FULL_FIX_ZH, expected
+from adapters.modbus._opening import ClosingError
 from adapters.modbus._read import read_once, read_plain
 from adapters.modbus._settings import ModbusDeviceSettings, ModbusLinkSettings
 from schemas.profile import ModbusAddress, ModbusRules
@@ -128,7 +129,8 @@ class ModbusAdapter:
             return os.path.realpath(settings.serial) == os.path.realpath(own.serial)
         if own.listen is not None:
             return settings.listen is not None and settings.place == own.place
-        return bool(set(settings.hosts) & set(own.hosts)) and settings.port == own.port
+        same = settings.port == own.port and settings.datagrams == own.datagrams
+        return same and bool(set(settings.hosts) & set(own.hosts))
 
     async def write(self, point: int, value: Any) -> None:
         """Raises WritesDisabledError: this adapter does not write."""

@@ -7,7 +7,8 @@ connection before it: an answer that comes late on a wire that stayed open then 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from pymodbus import FramerType
@@ -55,6 +56,8 @@ class Client:
             reconnect_delay=0,
             trace_packet=trace,
         )
+        self.execute: Callable[[Request], Coroutine[Any, Any, ModbusPDU]] = partial(self._client.execute, False)
+        """Sends a request and waits for what looks like its answer. Raises ModbusException."""
         self._transaction = transaction
         self._on_closed = on_closed
         self._context = context = self._client.ctx
@@ -114,11 +117,6 @@ class Client:
     def answer_within(self, seconds: float) -> None:
         """How long the answer to the next request may take."""
         self._context.comm_params.timeout_connect = seconds
-
-    async def execute(self, request: Request) -> ModbusPDU:
-        """Sends it and waits for what looks like its answer. Raises ModbusException."""
-        answer: ModbusPDU = await self._client.execute(False, request)
-        return answer
 
     def give_up(self) -> None:
         """The request under way is not waited for any longer: a time-out."""

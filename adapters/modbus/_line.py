@@ -29,8 +29,9 @@ from adapters.modbus._errors import (
 )
 from adapters.modbus._harvest import BUSY_FIRST, BUSY_MOST, PASSING, Harvest
 from adapters.modbus._lanes import Lane
-from adapters.modbus._link import ClosingError, Link, NoAnswerError
+from adapters.modbus._link import Link, NoAnswerError
 from adapters.modbus._load import Told, Watch, measured
+from adapters.modbus._opening import ClosingError
 from adapters.modbus._schedule import Schedule
 from adapters.modbus._settings import ModbusLinkSettings
 from adapters.modbus._unit import Unit

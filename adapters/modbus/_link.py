@@ -27,10 +27,9 @@ from adapters.modbus._dial_in import Seat
 from adapters.modbus._errors import ForeignMasterError, closed_by_peer, not_connected, open_failed
 from adapters.modbus._frames import frame_log, tracer
 from adapters.modbus._lanes import Lane, Lanes
-from adapters.modbus._port import SerialPort
-from adapters.modbus._serial import SerialPlace
+from adapters.modbus._opening import ClosingError, dialled_in, listened_to
 from adapters.modbus._settings import ModbusLinkSettings
-from adapters.modbus._wire import Wire, foreign_request, of_unit
+from adapters.modbus._wire import Wire, foreign_request
 from schemas.bilingual import Bilingual, chinese
 
 _IDLE = 5.0
@@ -49,10 +48,6 @@ class NoAnswerError(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-
-
-class ClosingError(Exception):
-    """`close` was called meanwhile."""
 
 
 class Link:
@@ -103,14 +98,11 @@ class Link:
             logging.CRITICAL
         )  # it logs each lost answer; ours are counted and told once
         self.close()
-        self._closing = asyncio.Event()
+        self._closing = closing = asyncio.Event()
         self._lost = None
         await self._lanes.take(Lane.COMMAND)
         try:
-            if self._settings.serial is not None:
-                await self._open_port()
-            elif self._seat is not None:
-                await self._dialled_in(self._seat)
+            await self._open_wire(closing)
             await self._open_one()
         finally:
             self._lanes.give()
@@ -265,62 +257,20 @@ class Link:
 
     # --------------------------------------------------------------------------------------- a wire that stays open
 
-    async def _dialled_in(self, seat: Seat) -> None:
-        """Waits for the unit to connect. Raises TransientError, ClosingError."""
-        closing = self._closing
-        assert closing is not None
-        self._late.clear()
-        waiting = asyncio.ensure_future(seat.wire(self._settings.place))
-        told_to_close = asyncio.ensure_future(closing.wait())
-        try:
-            await asyncio.wait((waiting, told_to_close), return_when=asyncio.FIRST_COMPLETED)
-            if closing.is_set():
-                raise ClosingError
-            try:
-                self._port = waiting.result()
-            except TransientError as error:
-                self.errors["connect"] += 1
-                self._note(f"not connected: {error}")
-                raise
-        finally:
-            told_to_close.cancel()
-            waiting.cancel()
-            if self._port is None:
-                seat.leave()
-
-    async def _open_port(self) -> None:
-        """Opens the port and listens whether somebody speaks there already. Raises TransientError, ClosingError."""
-        own, closing = self._settings, self._closing
-        assert own.serial is not None
-        assert closing is not None
+    async def _open_wire(self, closing: asyncio.Event) -> None:
+        """Opens what stays open, if the link has such a wire. Raises TransientError, ClosingError."""
         self._late.clear()
         try:
-            place = SerialPlace(own.serial, own.baud, own.parity, own.stop, own.bits, own.framing == "ascii")
-            port = SerialPort(place, self._clock.monotonic)
+            if self._settings.serial is not None:
+                self._port = await listened_to(
+                    self._settings, self._clock.monotonic, closing, listen=LISTEN, asked=self._asked
+                )
+            elif self._seat is not None:
+                self._port = await dialled_in(self._seat, self._settings.place, closing)
         except TransientError as error:
-            self.errors["connect"] += 1
+            self.errors["foreign" if isinstance(error, ForeignMasterError) else "connect"] += 1
             self._note(f"not opened: {error}")
             raise
-        self._port = port
-        listening = asyncio.ensure_future(port.listen(LISTEN))
-        told_to_close = asyncio.ensure_future(closing.wait())
-        silent = False
-        try:
-            await asyncio.wait((listening, told_to_close), return_when=asyncio.FIRST_COMPLETED)
-            if closing.is_set():
-                raise ClosingError
-            heard = listening.result()
-            if heard and not of_unit(heard, self._asked, self._settings.frames):
-                self.errors["foreign"] += 1
-                raise ForeignMasterError(own.serial, len(heard))
-            silent = True
-        finally:
-            listening.cancel()
-            told_to_close.cancel()
-            if not silent:
-                self._note("the port is closed again: somebody else speaks on this line, or it was to be closed")
-                self._port = None
-                port.close()
 
     def _unasked(self, port: Wire) -> None:
         """Throws away what came while nothing was asked. Raises ForeignMasterError where another master has asked."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from adapters.modbus._device import Device
-from adapters.modbus._serial import SerialPlace
+from adapters.modbus._opening import place_of
 from adapters.modbus._settings import ModbusLinkSettings
 from adapters.modbus._unit import Unit
 from schemas.bilingual import Bilingual, chinese
@@ -91,8 +91,7 @@ def expected(settings: ModbusLinkSettings, devices: Iterable[Device]) -> Load | 
     """The load of a serial line by its speed, the lengths of the frames, the silences and pauses; None where the speed is not known."""
     if settings.serial is None:
         return None
-    ascii_frames = settings.framing == "ascii"
-    place = SerialPlace(settings.serial, settings.baud, settings.parity, settings.stop, settings.bits, ascii_frames)
+    place = place_of(settings)
     line: list[Part] = []
     alone: dict[int, list[Part]] = {}
     for device in devices:

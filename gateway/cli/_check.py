@@ -117,7 +117,10 @@ async def _check_link(link: PlannedLink) -> list[dict[str, Any]]:
             ),
         ]
     try:
-        return [*rows, *[_with_refused(adapter, device, await _check_device(adapter, device)) for device in link.devices]]
+        return [
+            *rows,
+            *[_with_refused(adapter, device, await _check_device(adapter, device)) for device in link.devices],
+        ]
     finally:
         await adapter.disconnect()
 

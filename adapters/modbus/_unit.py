@@ -12,6 +12,8 @@ BACKOFF_FIRST = 1.0
 BACKOFF_MOST = 60.0
 IDENTIFY_WITHIN = 1.0
 """Seconds for which the question who a device is gives way to values."""
+TRIAL_WITHIN = 1.0
+"""Seconds for which the trial of a refused address gives way to values."""
 PATIENCE_MOST = 10.0
 """Seconds for which the trial of a silent unit waits at most for a time when it costs the others nothing."""
 
@@ -87,7 +89,7 @@ class Unit:
                         best = (deadline, scan.due, device, scan)
             for refused in device.refused.values():
                 if refused.due <= now:
-                    deadline = max(refused.due + refused.delay, now)
+                    deadline = max(refused.due + TRIAL_WITHIN, now)
                     if best is None or (deadline, refused.due) < best[:2]:
                         best = (deadline, refused.due, device, refused)
         assert best is not None, "wake is never before the first slot"
@@ -98,7 +100,7 @@ class Unit:
         if self.identification.wanted and min(device.next_due() for device in self.devices) > now:
             return now + IDENTIFY_WITHIN  # once it has values to give, it is asked in their place
         _, work = self.next_work(now)
-        return max(work.due + (work.delay if isinstance(work, Refused) else work.period), now)
+        return max(work.due + (TRIAL_WITHIN if isinstance(work, Refused) else work.period), now)
 
     def answered(self, received: int, now: float) -> bool:
         """It lives, since `received` (µs). Returns whether it was down until now. Slots of an outage are left behind, and are no overruns."""

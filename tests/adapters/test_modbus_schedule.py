@@ -382,7 +382,7 @@ def test_on_a_full_line_every_unit_is_asked_who_it_is_and_goes_on_giving_values(
     wire = Wire(answer=0.02, hook=lambda request: 1 if request.function_code == 43 else 0)
     spec = Spec(1)
     for unit in (1, 2, 3):
-        spec.device(unit, [holding(0)], period=0.03)
+        spec.device(unit, [holding(0)], period=0.03, identification=True)
     run(spec, wire, 10)
     asked = Counter((request.dev_id, request.function_code) for _, request, _ in wire.asked)
     assert [asked[unit, 43] for unit in (1, 2, 3)] == [1, 1, 1]

@@ -62,9 +62,8 @@ def ledger(
     if path.exists():
         for row in _held(path):
             rows[row["stream"]] = {"gateway": loaded.gateway.id, **row}
-    for stream, (sent, confirmed) in _sent(
-        f"http://{loaded.metrics.host}:{loaded.metrics.collect_port}/metrics"
-    ).items():
+    figures = _figures(f"http://{loaded.metrics.host}:{loaded.metrics.collect_port}/metrics")
+    for stream, (sent, confirmed) in _sent(figures).items():
         if stream in rows:
             rows[stream] |= {"sent": sent, "confirmed": confirmed}
     reader = open_reader(loaded.store, loaded.data_dir)
@@ -78,6 +77,8 @@ def ledger(
     finally:
         reader.close()
     show(list(rows.values()), _columns(), as_json=json)
+    if not json and (room := _room(figures)):
+        typer.echo(room)
 
 
 def _verify(config: Config, *, as_json: bool) -> None:
@@ -142,8 +143,8 @@ def _held(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _sent(url: str) -> dict[str, tuple[int, int]]:
-    """Of each stream: how far the running collector has sent and knows confirmed; empty when it does not run."""
+def _figures(url: str) -> dict[str, dict[str, float]]:
+    """What the running collector says of itself: name -> stream (or nothing) -> value; empty when it does not run."""
     import urllib.request
 
     from prometheus_client.parser import text_string_to_metric_families
@@ -153,15 +154,39 @@ def _sent(url: str) -> dict[str, tuple[int, int]]:
             families = list(text_string_to_metric_families(answer.read().decode()))
     except OSError:
         return {}
-    values: dict[str, dict[str, int]] = {}
+    values: dict[str, dict[str, float]] = {}
     for family in families:
         for sample in family.samples:
-            if sample.name in ("guantong_ledger_sent", "guantong_ledger_confirmed"):
-                values.setdefault(sample.labels["stream"], {})[sample.name] = int(sample.value)
+            values.setdefault(sample.name, {})[sample.labels.get("stream", "")] = sample.value
+    return values
+
+
+def _sent(figures: dict[str, dict[str, float]]) -> dict[str, tuple[int, int]]:
+    """Of each stream: how far the running collector has sent and knows confirmed."""
+    sent, confirmed = (figures.get(f"guantong_ledger_{what}", {}) for what in ("sent", "confirmed"))
     return {
-        stream: (found.get("guantong_ledger_sent", 0), found.get("guantong_ledger_confirmed", 0))
-        for stream, found in values.items()
+        stream: (int(sent.get(stream, 0)), int(confirmed.get(stream, 0))) for stream in sent.keys() | confirmed.keys()
     }
+
+
+def _room(figures: dict[str, dict[str, float]]) -> str:
+    """How full the outbox is, and for how long there is room; nothing where no collector says so."""
+    from gateway.collect.budget import days
+
+    waiting, budget = (figures.get(f"guantong_outbox_{name}_bytes", {}).get("") for name in ("waiting", "budget"))
+    if waiting is None or budget is None:
+        return ""
+    room = figures.get("guantong_outbox_room_seconds", {}).get("")
+    text = say(
+        f"发件箱已有 {waiting / 1e9:.3g} GB，共 {budget / 1e9:.3g} GB",
+        f"the outbox holds {waiting / 1e9:.3g} GB of {budget / 1e9:.3g} GB",
+    )
+    if room is None:
+        return text
+    return text + say(
+        f"；若存储不可用，按目前的速度还可保存 {days(room, chinese=True)}",
+        f"; room for {days(room)} at the present rate if the store is away",
+    )
 
 
 @ledger_app.command(epilog="Example: guantong ledger adopt 3f0c…    (stop the collector first)")

@@ -191,7 +191,7 @@ class OutboxSettings(Strict):
         default="power",
         description="power: a message is sent once it would survive a power cut; process: a kill of the process.",
     )
-    budget: int = Field(default=4 * 1024**3, ge=1024**2, description="Largest size on disk, in bytes.")
+    budget: int = Field(default=8 * 1024**3, ge=1024**2, description="Largest size on disk, in bytes.")
     policy: Literal["oldest", "newest", "thin", "block"] = Field(
         default="oldest",
         description="What gives way when the budget is spent.",

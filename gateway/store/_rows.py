@@ -72,7 +72,7 @@ class Newest:
     def split(self, columns: Columns) -> list[int]:
         """Move on to the newest row of each signal; returns the positions of the rows that are not newer, in order.
 
-        The others cannot collide with anything stored. Rows that are older than the newest get the flag `late`.
+        The others cannot collide with anything stored, nor repeat it. Rows that are older than the newest get the flag `late`.
         """
         newest, flags, late = self.ts, columns.flags, int(Flag.LATE)
         rest: list[int] = []
@@ -94,7 +94,7 @@ class Newest:
                 rest.append(row)
                 flags[row] |= late
                 continue
-            if ts == last and (n <= self._n_of(signal, ts) or (signal, ts) in waiting):
+            if ts == last and (n <= self._n_of(signal, ts) or flags[row] & _ANY_N or (signal, ts) in waiting):
                 rest.append(row)
                 waiting.add((signal, ts))  # what follows at this ts is numbered after it
                 continue

@@ -63,10 +63,10 @@ class Process:
         assert self._child is not None, f"{self.name} was not started"
         return self._child
 
-    def start(self) -> None:
-        """Start, or start again; returns at once."""
+    def start(self, env: Mapping[str, str] | None = None) -> None:
+        """Start, or start again, with its own environment or for once with `env`; returns at once."""
         assert not self.running, f"{self.name} runs already"
-        self._child = ChildProcess(self._command, env=self._env, on_line=self._write, keep=2_000)
+        self._child = ChildProcess(self._command, env=env or self._env, on_line=self._write, keep=2_000)
 
     def _write(self, line: str) -> None:
         with self.log.open("a", encoding="utf-8") as file:

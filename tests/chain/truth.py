@@ -30,7 +30,7 @@ from tests.chain.served import CLAUSES, Fired, Served, SignalTruth, Subject, fir
 __all__ = ["Difference", "Missing", "Report", "compare", "now_us", "same"]
 
 _MANY = 10**7
-_HOW_IT_CAME = Flag.INITIAL | Flag.LATE | Flag.OVERFLOW
+_HOW_IT_CAME = Flag.INITIAL | Flag.LATE | Flag.OVERFLOW | Flag.HISTORICAL
 """Flags that tell of the reading's way; the others speak of the value."""
 _SHOWN = 10
 EVENT_IDS = uuid.UUID("6f6c7aa1-9a2f-5d0e-8a38-3f5e5a0c6f11")

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -50,6 +51,7 @@ def _chosen(options: argparse.Namespace) -> list[Plan]:
 
 def main() -> int:
     """The command; 0 when everything held."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended, too
     options = _parser().parse_args()
     if options.list:
         sys.stdout.write("\n".join(FAULTS) + "\n")

@@ -59,6 +59,7 @@ class Result:
     compared: int = 0
     excused: int = 0
     memory: dict[str, float] = field(default_factory=dict)
+    starved: bool = False
     wrong: list[str] = field(default_factory=list)
     command: str = ""
     version: str = ""
@@ -75,7 +76,7 @@ class Result:
         memory = " ".join(f"{name} {value:.0f}" for name, value in self.memory.items())
         return (
             f"{'ok  ' if self.holds else 'FAIL'} {self.number:4} {self.kind:10} {' + '.join(self.faults)}: lasted {self.lasted:.1f} s, "
-            f"recovered in {self.recovery:.1f} s, gaps: {gaps}; MB: {memory}"
+            f"recovered in {self.recovery:.1f} s, gaps: {gaps}; MB: {memory}{'; a busy machine' if self.starved else ''}"
         )
 
 
@@ -151,6 +152,7 @@ def run(rig: Rig, oracle: Oracle, plan: Plan) -> Result:
     result.recovery = (settled - healed) / 1e6
     verdict = oracle.look(faults, begun, settled)
     result.lost, result.twice, result.gaps = verdict.lost, verdict.twice, dict(verdict.gaps)
+    result.starved = verdict.starved
     result.gap_seconds, result.compared, result.excused = verdict.gap_seconds, verdict.compared, verdict.excused
     result.memory, grown = oracle.memory()
     result.wrong += verdict.wrong + grown

@@ -16,7 +16,9 @@ import psycopg
 from tests.chain.installation import Process
 from tests.faults.faults import COLLECT, DEVICE, Fault, Steps
 from tests.faults.hostile import Flood, deaf_listener, deaf_subscriber
+from tests.faults.power import Recording
 from tests.faults.rig import Kind, Rig
+from tests.faults.shim import environment
 from tests.servers.brokers import Mosquitto
 from tests.servers.processes import free_port
 
@@ -172,6 +174,49 @@ def _end(rig: Rig, role: str) -> None:
         rig.roles[role].child.stop(10)
 
 
+def power_cut(rig: Rig, random: Random) -> Steps:
+    """The power of the box goes, and comes again: of what was written and not synced something is there and something is not (see power.py). On
+    PostgreSQL it is the collector's box alone.
+
+    What is cut is the last second and more: a moment between two writes, the same for outbox and store.
+    """
+    box = ("collect",) if rig.database is not None else ("collect", "ingest", "serve")
+    folder = rig.disks["outbox"].folder if rig.database is not None else rig.folder / "disks"
+    for role in box:
+        _end(rig, role)
+    rig.leave_store()
+    record = rig.folder / "record"
+    record.unlink(missing_ok=True)
+    recording = Recording(folder, record)
+    for role in box:
+        rig.roles[role].start({**rig.roles[role].env, **environment(below=folder, record=record)})
+    yield random.uniform(4.0, 7.0)
+    for role in (*box, *(("broker",) if rig.database is None else ())):
+        rig.kill(role)
+    rig.leave_store()
+    try:
+        entries = recording.entries()
+        last = len(entries)
+        if rig.database is None:
+            last = max(
+                0, len(entries) - random.randrange(1 + sum(e.at > entries[-1].at - 1_500_000_000 for e in entries))
+            )
+        (cut,) = recording.cuts([last], random, entries)
+        found = rig.folder / "after-the-cut"
+        cut.write_to(found)
+        for disk in ("outbox",) if rig.database is not None else ("outbox", "store"):
+            to = rig.disks[disk].folder
+            source = found if rig.database is not None else found / disk
+            shutil.rmtree(to / "data")
+            shutil.copytree(source / "data", to / "data")
+        yield random.uniform(0.0, 1.0)
+    finally:
+        if rig.database is None:
+            rig.start("broker")
+        for role in box:
+            rig.start(role)
+
+
 def second_ingest(rig: Rig, random: Random) -> Steps:
     """A second ingest is started on the same store; then one of the two is killed."""
     config = rig.write_config(
@@ -228,6 +273,19 @@ def read_only(name: str, rig: Rig, random: Random) -> Steps:
         rig.start(name)
 
 
+def clock_set(ahead: bool, rig: Rig, random: Random) -> Steps:
+    """The clock of the box is ten minutes to two hours wrong for a while, then right again; the devices' clocks are right all the time."""
+    seconds = random.uniform(600, 7200) * (1 if ahead else -1)
+    for control in rig.controls.values():
+        control.clock = seconds
+    try:
+        yield random.uniform(4.0, 8.0)
+    finally:
+        for control in rig.controls.values():
+            control.clock = 0.0
+        yield 2.5  # until it is noticed: readings keep a steady time until then
+
+
 def _disks() -> Iterator[Fault]:
     outbox, store = frozenset({"collect", "outbox"}), frozenset({"ingest", "store"})
     database, broker = frozenset({"database"}), frozenset({"broker"})
@@ -261,5 +319,12 @@ def other_faults() -> Iterator[Fault]:
         "outbox replaced by last week's", outbox_of_last_week, COLLECT | {"lost"}, intervals=True,
         parts=frozenset({"collect", "outbox"}),
     )  # fmt: skip
+    yield Fault(
+        "power cut", power_cut, COLLECT, intervals=True,
+        parts=frozenset({"collect", "ingest", "serve", "broker", "outbox", "store"}),
+    )  # fmt: skip
+    everything = frozenset({"collect", "ingest", "serve", "broker", "database", "outbox", "store", "devices"})
+    yield Fault("clock set forward and back", partial(clock_set, True), parts=everything)
+    yield Fault("clock set back and forward", partial(clock_set, False), parts=everything)
     yield Fault("two ingests at once", second_ingest, parts=ingest | {"store"})
     yield Fault("collect upgraded before ingest", older_ingest, parts=ingest)

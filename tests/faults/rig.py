@@ -25,6 +25,7 @@ from gateway.store import open_reader
 from gateway.store.reader import Reader
 from tests.chain.installation import Process
 from tests.chain.served import groups_of
+from tests.faults.clocks import Righted
 from tests.faults.disks import Disk
 from tests.faults.lines import Lines
 from tests.faults.load import Load
@@ -100,6 +101,7 @@ class Rig:
         targets |= {f"{role}-broker": self.broker_port for role in ROLES}
         if self.database is not None:
             targets |= {f"{role}-database": self.database.port for role in ("ingest", "serve")}
+        self._stack.callback(self.leave_store)
         self.lines = Lines(targets)
         self._stack.callback(self.lines.close)
         self._roles()
@@ -110,7 +112,7 @@ class Rig:
         return environment(control=control, below=below)
 
     def _disk(self, name: str, megabytes: int) -> Path:
-        disk = self.disks[name] = Disk(self.folder / f"disk-{name}", megabytes)
+        disk = self.disks[name] = Disk(self.folder / "disks" / name, megabytes)
         self._stack.callback(disk.close)
         return disk.folder
 
@@ -289,15 +291,21 @@ class Rig:
         if self._reader is None:
             url = None if self.database is None else self.database_url
             self._reader = open_reader(StoreSettings(url=url), self.store_data)
-            self._stack.callback(self._reader.close)
         return self._reader
+
+    def leave_store(self) -> None:
+        """Close what we have of it, so that its files can be changed."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def behind(self, until: int) -> list[str]:
         """The devices and groups of which not everything up to `until` (µs) is stored."""
         try:
-            complete = {(done.device, done.group): done.complete_to for done in self.reader.snapshot().progress}
+            progress = Righted(self.reader).snapshot().progress
         except StoreWeatherError:
             return ["the store is away"]
+        complete = {(done.device, done.group): done.complete_to for done in progress}
         return [
             f"{subject.device}/{group}"
             for subject in self.load.subjects

@@ -470,18 +470,26 @@ async def test_a_link_that_breaks_while_the_history_is_read(server: SmallServer)
 
 
 @pytest.mark.usefixtures("overflow_bit")
-async def test_a_loss_while_an_outage_is_being_filled(server: SmallServer) -> None:
+async def test_a_loss_while_an_outage_is_being_filled(server: SmallServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer for the outage does not make the group complete over the loss."""
     writer = Writer(server)
     await asyncio.to_thread(writer.write)
     manager = server.server.iserver.history_manager
     original, calls = manager.read_history, 0
-    lost, told = asyncio.Event(), asyncio.Event()
+    asked, lost, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def kept(session: Any, nodes: Sequence[Any]) -> list[bool]:
+        asked.set()
+        await lost.wait()
+        return await _history_kept(session, nodes)
+
+    monkeypatch.setattr("adapters.opcua._history.kept", kept)
 
     async def read(params: Any) -> Any:
         nonlocal calls
         calls += 1
-        await (lost if calls <= 2 else told).wait()  # the first value before the outage, and what was in it
+        if calls > 2:  # the first two are the outage's: the last value before it, and what was in it
+            await told.wait()
         return await original(params)
 
     host = Host(server.endpoint, device(ALL, queue=2))
@@ -489,11 +497,11 @@ async def test_a_loss_while_an_outage_is_being_filled(server: SmallServer) -> No
     manager.read_history = read
     try:
         async with host:
-            await host.until(lambda: calls == 1)
+            await host.until(lambda: asked.is_set() and all(host.rows().values()))
             server.run(writer.rush(10))
             lost_at = writer.end
             await host.until(lambda: host.last() == server.value)
-            server._loop.call_soon_threadsafe(lost.set)
+            lost.set()
             await host.until(lambda: calls > 2)
             await host.until(host.complete_to)
             assert host.complete_to() < lost_at
@@ -506,32 +514,28 @@ async def test_a_loss_while_an_outage_is_being_filled(server: SmallServer) -> No
     nothing_missing(host, {signal: rows[1:] for signal, rows in writer.served.items()})
 
 
-async def test_losses_of_two_groups_are_read_one_after_the_other(server: SmallServer) -> None:
+async def test_losses_of_two_groups_are_read_one_after_the_other(
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = most = 0
+    raw = _history.raw
+
+    async def slow(*args: Any) -> Any:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.3)  # how long it takes: longer than the ends of the two subscriptions are apart
+        now -= 1
+        return await raw(*args)
+
+    monkeypatch.setattr("adapters.opcua._history.raw", slow)
     spec = link(server.endpoint, points_of(ALL[:1]), points_of(ALL[1:2], name="oven", first=1))
     async with Collector(spec) as host:
         writer = Writer(server, last=2)
-        await host.until(lambda: host.rows(0) and host.rows(1))
-        await asyncio.to_thread(writer.write)
         await host.until(lambda: host.last(1) == server.value + 1 and host.last(0) == server.value)
-        before = subscriptions(server)
-        manager = server.server.iserver.history_manager
-        original, now, most = manager.read_history, 0, 0
-
-        async def count(params: Any) -> Any:
-            nonlocal now, most
-            now += 1
-            most = max(most, now)
-            await asyncio.sleep(0.3)  # of the server: how long it takes, longer than the two ends are apart
-            now -= 1
-            return await original(params)
-
-        manager.read_history = count
-        try:
-            await asyncio.to_thread(server.end_subscriptions, codes.BAD_TIMEOUT)
-            await asyncio.to_thread(writer.write)
-            await host.until(lambda: {item.device for item in host.of(Refilled)} == {"press", "oven"})
-        finally:
-            manager.read_history = original
-        assert len(before) == 2
+        assert len(subscriptions(server)) == 2
+        await asyncio.to_thread(server.end_subscriptions, codes.BAD_TIMEOUT)
+        await asyncio.to_thread(writer.write)
+        await host.until(lambda: {item.device for item in host.of(Refilled)} == {"press", "oven"})
         assert most == 1
         assert [item.rest for item in host.of(Refilled)] == [[], []]

@@ -20,6 +20,10 @@ ModbusType = Literal[
     "datetime", "string", "bytes",
 ]  # fmt: skip
 Order = Literal["ABCD", "BADC", "CDAB", "DCBA"]
+LongOrder = Literal["CDABGHEF", "EFGHABCD", "DCBAHGFE", "FEHGBADC"]
+"""Orders of 64 bits that the four of `Order` do not make: words or double words exchanged, with and without bytes swapped in each word."""
+_SAME_ORDER: Final = {"ABCDEFGH": "ABCD", "GHEFCDAB": "CDAB", "BADCFEHG": "BADC", "HGFEDCBA": "DCBA"}
+"""What else the four are called where a value has 64 bits."""
 Table = Literal["coil", "discrete", "input", "holding"]
 REGISTERS: dict[str, int] = {
     "int8": 1, "uint8": 1, "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4,
@@ -196,10 +200,11 @@ class ModbusAddress(Strict):
         default="uint16",
         description="int8, uint8: one byte of a register, see `byte`; bcd16, bcd32: a decimal digit in each four bits; datetime: see `layout`.",
     )
-    order: Order = Field(
+    order: Order | LongOrder = Field(
         default="ABCD",
         description="Order of the bytes on the wire. CDAB: low word first; BADC: bytes swapped in each word; DCBA: both. "
-        "For 64-bit types the same two choices (words reversed, bytes swapped) are meant.",
+        "For 64-bit types the same two choices (words reversed, bytes swapped) are meant; the others have a name of eight letters, such as "
+        "CDABGHEF and EFGHABCD.",
     )
     byte: Literal["low", "high"] = Field(default="low", description="int8, uint8: which byte of the register.")
     length: int | None = Field(default=None, ge=1, le=125, description="Registers of a string or of bytes.")
@@ -257,6 +262,11 @@ class ModbusAddress(Strict):
     def _hex(cls, value: Any) -> Any:
         return _parse_int(value)
 
+    @field_validator("order", mode="before")
+    @classmethod
+    def _eight_letters(cls, value: Any) -> Any:
+        return _SAME_ORDER.get(value, value) if isinstance(value, str) else value
+
     @field_validator("sentinels", "faults", mode="before")
     @classmethod
     def _hex_keys(cls, value: Any) -> Any:
@@ -308,6 +318,11 @@ class ModbusAddress(Strict):
             kind in ("string", "bytes") and self.length is None,
             f"type {kind} needs `length` in registers",
             f"类型 {kind} 需要 `length`（寄存器个数）",
+        )
+        wrong(
+            len(self.order) == 8 and REGISTERS.get(kind) != 4,
+            f"order {self.order} is of 64 bits: type int64, uint64 or float64, not {kind}",
+            f"字节序 {self.order} 用于 64 位：类型应为 int64、uint64 或 float64，而不是 {kind}",
         )
         wrong(
             (kind == "datetime") != (self.layout is not None),

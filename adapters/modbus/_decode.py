@@ -7,7 +7,7 @@ in each word), so that two buffers (as received, and with the bytes of each word
     ABCD  received, big endian          DCBA  received, little endian
     BADC  swapped, big endian           CDAB  swapped, little endian
 
-which holds for one, two and four registers alike.
+which holds for one, two and four registers alike. The four orders of 64 bits that are left (CDABGHEF and the like) are put in order byte by byte.
 """
 
 from __future__ import annotations
@@ -124,9 +124,16 @@ class _RegisterDecoder:
             address = addresses[value.point]
             swapped = address.order in ("BADC", "CDAB")
             endian = "<" if address.order in ("CDAB", "DCBA") else ">"
+            mixed = address.order if len(address.order) == 8 else None
+            if mixed is not None:
+                address = address.model_copy(update={"order": "ABCD"})
             code, finish = _format(address)
             if finish is not None:
-                finishes[value.point] = self._telling(value.point, address, finish)
+                finish = self._telling(value.point, address, finish)
+            if mixed is not None:
+                code, finish = _put_in_order(mixed, code, finish)
+            if finish is not None:
+                finishes[value.point] = finish
             offset = (value.start - read.start) * 2
             width = struct.calcsize("=" + code)
             if width == 1 and (address.byte == "low") is (endian == ">"):
@@ -225,6 +232,18 @@ def _format(address: ModbusAddress) -> tuple[str, Finish | None]:
     # Sentinels are compared as unsigned words: a NaN is not equal to itself, and has a payload.
     unsigned = _UNSIGNED[struct.calcsize("=" + code)]
     return unsigned, _sentinel_finish(sentinels, struct.Struct("=" + unsigned), struct.Struct("=" + code))
+
+
+def _put_in_order(order: str, code: str, finish: Finish | None) -> tuple[str, Finish]:
+    """Format and finish of values of 64 bits in one of the mixed orders, from those of the same in order ABCD."""
+    inner = struct.Struct(">" + code)
+    places = [order.index(letter) for letter in "ABCDEFGH"]
+
+    def ordered(data: bytes) -> tuple[Any, int]:
+        (raw,) = inner.unpack(bytes(data[at + place] for at in range(0, len(data), 8) for place in places))
+        return finish(raw) if finish is not None else (raw, 0)
+
+    return f"{inner.size}s", ordered
 
 
 def _bytes_finish(address: ModbusAddress, sentinels: Mapping[int, int]) -> Finish:

@@ -378,7 +378,7 @@ SECTIONS: Final[dict[str, Section]] = {
             "address": "报文中的地址，从 0 数；可写 0x1000。",
             "number": "说明书上的编号，从 1 数（报文地址 + 1）。",
             "type": "寄存器中的数据类型。int8、uint8：寄存器的一个字节，见 `byte`；bcd16、bcd32：每四位一个十进制数字；datetime：见 `layout`。",
-            "order": "报文中的字节序。CDAB：低字在前；BADC：每个字内字节交换；DCBA：两者都有。64 位类型同理（字序颠倒、字内交换）。",
+            "order": "报文中的字节序。CDAB：低字在前；BADC：每个字内字节交换；DCBA：两者都有。64 位类型同理（字序颠倒、字内交换）；其余的 64 位字节序用八个字母表示，如 CDABGHEF、EFGHABCD。",
             "byte": "int8、uint8：取寄存器的哪个字节。",
             "length": "字符串或字节串占多少个寄存器。",
             "count": "连续多少个该类型的数值：合为一个值，即数组。",

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gateway import __version__
 from gateway.api.language import Language
 from gateway.page.texts import HTML_TEXTS, SCRIPT_TEXTS
-from schemas.modbus import LAYOUTS, STORED_AS, ModbusType, Order
+from schemas.modbus import LAYOUTS, STORED_AS, LongOrder, ModbusType, Order
 
 _TYPES: Final = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
@@ -80,6 +80,6 @@ def render(language: Language) -> str:
         modules=[name for name in assets() if name.endswith(".js")],
         texts={name: words.get(language) for name, words in SCRIPT_TEXTS.items()},
         types=[(name, STORED_AS.get(name, name), _NEEDS.get(name, "")) for name in get_args(ModbusType)],
-        orders=get_args(Order),
+        orders=(*get_args(Order), *get_args(LongOrder)),
         layouts=list(LAYOUTS),
     )

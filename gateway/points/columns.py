@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-from schemas.modbus import LAYOUTS, ModbusType
+from schemas.modbus import LAYOUTS, LongOrder, ModbusType
 from schemas.model import Kind, Text, ValueType
 
 CellKind = Literal[
@@ -97,6 +97,7 @@ _ORDERS: Final[Choices] = {
     "CDAB": ("3412", "低字在前", "字交换", "word swap"),
     "BADC": ("2143", "字节交换", "byte swap"),
     "DCBA": ("4321", "小端", "little endian", "little-endian"),
+    **dict.fromkeys(get_args(LongOrder), ()),
 }
 _PARITIES: Final[Choices] = {
     "N": ("无", "无校验", "none", "no"), "E": ("偶", "偶校验", "even"), "O": ("奇", "奇校验", "odd"),

@@ -59,6 +59,8 @@ def decode(data: bytes, kind: str, order: str, encoding: str = "utf-8") -> Any:
     """
     if kind in _CODES:
         data = data[: REGISTERS[kind] * 2]
+    if len(order) == 8:
+        data, order = bytes(data[at + order.index(c)] for at in range(0, len(data) - 7, 8) for c in "ABCDEFGH"), "ABCD"
     if order in ("BADC", "CDAB"):
         data = b"".join(data[i : i + 2][::-1] for i in range(0, len(data), 2))
     little = order in ("CDAB", "DCBA")

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 __all__ = ["MapEntry", "Order", "Table", "Value", "WireType", "decode", "encode", "sentinel_of", "width"]
 
 Table: TypeAlias = Literal["coil", "discrete", "input", "holding"]
-Order: TypeAlias = Literal["ABCD", "BADC", "CDAB", "DCBA"]
+Order: TypeAlias = Literal["ABCD", "BADC", "CDAB", "DCBA", "CDABGHEF", "EFGHABCD", "DCBAHGFE", "FEHGBADC"]
 WireType: TypeAlias = Literal["bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
 Value: TypeAlias = bool | int | float
 
@@ -44,7 +44,8 @@ class MapEntry:
     """Zero-based, as on the wire."""
     type: WireType = "uint16"
     order: Order = "ABCD"
-    """Order of the bytes on the wire: CDAB is low word first, BADC swaps the bytes in each word, DCBA does both."""
+    """Order of the bytes on the wire: CDAB is low word first, BADC swaps the bytes in each word, DCBA does both; of 64 bits also the orders
+    with eight letters."""
     scale: float = 1.0
     unit: str = ""
     bit: int | None = None
@@ -61,7 +62,11 @@ def width(entry: MapEntry) -> int:
 def _ordered(words: Sequence[int], order: Order) -> list[int]:
     """Words as on the wire into words most significant first, or back: each order is its own inverse."""
     ordered = list(reversed(words)) if order in ("CDAB", "DCBA") else list(words)
-    if order in ("BADC", "DCBA"):
+    if order in ("CDABGHEF", "DCBAHGFE"):
+        ordered = [ordered[1], ordered[0], ordered[3], ordered[2]]
+    elif order in ("EFGHABCD", "FEHGBADC"):
+        ordered = ordered[2:] + ordered[:2]
+    if order in ("BADC", "DCBA", "DCBAHGFE", "FEHGBADC"):
         ordered = [(word & 0xFF) << 8 | word >> 8 for word in ordered]
     return ordered
 

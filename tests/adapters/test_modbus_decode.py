@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 
 from adapters.modbus._decode import check_address, compile_decoder, decode_one
 from adapters.modbus._plan import Read, Value
-from schemas.modbus import LAYOUTS
+from gateway.points.testread import decode as in_testread
+from schemas.modbus import LAYOUTS, LongOrder, Order
+from schemas.model import Text
 from schemas.profile import REGISTERS, ModbusAddress
 from schemas.status import BAD_DECODING_ERROR, BAD_OUT_OF_SERVICE, BAD_SENSOR_FAILURE
+from simulators.modbus import decode
+from simulators.modbus.map_entry import MapEntry
 
 CODES = {
     "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
@@ -24,6 +28,9 @@ CODES = {
 def most_significant_first(data: bytes, order: str) -> bytes:
     """The bytes of a value as they would be in order ABCD."""
     words = [data[i : i + 2] for i in range(0, len(data), 2)]
+    if len(order) == 8:  # of 64 bits: the places of the letters
+        placed = dict(zip(order, data, strict=True))
+        return bytes(placed[letter] for letter in "ABCDEFGH")
     if order in ("CDAB", "DCBA"):
         words.reverse()
     if order in ("BADC", "DCBA"):
@@ -33,7 +40,8 @@ def most_significant_first(data: bytes, order: str) -> bytes:
 
 def slowly(address: ModbusAddress, start: int, data: bytes) -> Any:
     offset = (address.wire - start) * 2
-    raw = most_significant_first(data[offset : offset + address.registers * 2], address.order)
+    whole = data[offset : offset + address.registers * 2]
+    raw = most_significant_first(whole, address.order) if address.count is None else whole
     if address.type == "bytes":
         return raw
     if address.type in ("int8", "uint8"):
@@ -82,11 +90,12 @@ def compiled(*addresses: ModbusAddress, size: int | None = None, bits: bool = Fa
 @st.composite
 def registers(draw: st.DrawFn) -> ModbusAddress:
     kind = draw(st.sampled_from([*REGISTERS, "string", "bytes"]))
+    orders = [*get_args(Order), *(get_args(LongOrder) if REGISTERS.get(kind) == 4 else ())]
     return ModbusAddress(
         table="holding",
         address=draw(st.integers(100, 118)),
         type=kind,
-        order=draw(st.sampled_from(["ABCD", "BADC", "CDAB", "DCBA"])),
+        order=draw(st.sampled_from(orders)),
         length=draw(st.integers(1, 6)) if kind in ("string", "bytes") else None,
         count=draw(st.none() | st.integers(2, 3)) if kind in CODES else None,
         byte=draw(st.sampled_from(["low", "high"])),
@@ -128,12 +137,46 @@ def test_the_four_orders_of_123_456(order: Any, wire: str) -> None:
         ("BADC", "23016745ab89efcd"),
         ("CDAB", "cdef89ab45670123"),
         ("DCBA", "efcdab8967452301"),
+        ("CDABGHEF", "45670123cdef89ab"),
+        ("EFGHABCD", "89abcdef01234567"),
+        ("DCBAHGFE", "67452301efcdab89"),
+        ("FEHGBADC", "ab89efcd23016745"),
     ],
 )
-def test_the_four_orders_of_64_bits(order: Any, wire: str) -> None:
+def test_the_eight_orders_of_64_bits(order: Any, wire: str) -> None:
     address = ModbusAddress(table="input", address=0, type="uint64", order=order)
     (value,), _ = compiled(address).decode(bytes.fromhex(wire))
     assert value == 0x0123456789ABCDEF
+
+
+def test_orders_of_64_bits_by_eight_letters() -> None:
+    def order(name: str, kind: Any = "uint64") -> str:
+        return ModbusAddress(table="input", address=0, type=kind, order=name).order  # type: ignore[arg-type]
+
+    assert [order(name) for name in ("ABCDEFGH", "GHEFCDAB", "BADCFEHG", "HGFEDCBA")] == [
+        "ABCD",
+        "CDAB",
+        "BADC",
+        "DCBA",
+    ]
+    with pytest.raises(ValueError, match="64 bits"):
+        order("EFGHABCD", "float32")
+    data = bytes.fromhex("45670123cdef89ab")
+    for name in get_args(LongOrder):
+        entry = MapEntry("a", "holding", 0, type="uint64", order=name)
+        (value,), _ = compiled(ModbusAddress(table="holding", address=0, type="uint64", order=name)).decode(data)
+        assert value == decode(entry, struct.unpack(">4H", data))
+        assert in_testread(data, "uint64", name) == decode(entry, struct.unpack(">4H", data))
+
+
+def test_a_sentinel_in_a_mixed_order_keeps_its_words() -> None:
+    address = ModbusAddress(
+        table="input", address=0, type="int64", order="CDABGHEF", sentinels={0x0123456789ABCDEF: "BadSensorFailure"},
+        faults={0x0123456789ABCDEF: Text(zh="断线", en="broken")},
+    )  # fmt: skip
+    decoder = compiled(address)
+    assert decoder.decode(bytes.fromhex("45670123cdef89ab")) == ([0x0123456789ABCDEF], [BAD_SENSOR_FAILURE])
+    assert "broken" in decoder.told[0]
 
 
 def test_sentinels_are_unsigned_words_and_the_value_stays() -> None:

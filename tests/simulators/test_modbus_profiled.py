@@ -120,7 +120,8 @@ async def compared(tmp_path: Path, kind: DeviceType, profile: str) -> dict[str, 
                 held = held * factor + signal.offset - signal.signal.offset * factor  # type: ignore[operator]
             expected = pytest.approx(held, rel=1e-9) if isinstance(held, float) else held
             assert (value, status) == (expected, 0), signal.signal.name
-    assert not [record for record in read_truth(truth) if record["kind"] == "exception"]
+    refused = [record for record in read_truth(truth) if record["kind"] == "exception"]
+    assert {record["function"] for record in refused} <= {43}  # who it is, it does not say
     return stored
 
 

@@ -25,16 +25,25 @@ class Lanes:
 
     def __init__(self) -> None:
         self._taken = False
+        self._crowd = 0
+        """Those who wait, and those who have given up and are still in a queue."""
         self._last = Lane.SCAN
         self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
 
+    def take_now(self, lane: Lane) -> bool:
+        """Whether the wire was free, and is the caller's now."""
+        if self._taken:
+            return False
+        self._taken, self._last = True, lane
+        return True
+
     async def take(self, lane: Lane) -> None:
         """Returns when the wire is the caller's, who must `give` it back. Cancellable."""
-        if not self._taken:
-            self._taken, self._last = True, lane
+        if self.take_now(lane):
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting[lane].append(turn)
+        self._crowd += 1
         try:
             await turn
         except asyncio.CancelledError:
@@ -44,10 +53,14 @@ class Lanes:
 
     def give(self) -> None:
         """The wire is free for the next one."""
+        if not self._crowd:
+            self._taken = False
+            return
         for lane in self._order():
             waiting = self._waiting[lane]
             while waiting:
                 turn = waiting.popleft()
+                self._crowd -= 1
                 if not turn.done():
                     self._last = lane
                     turn.set_result(None)  # the wire stays taken: nobody may come between

@@ -133,7 +133,9 @@ class Link:
 
         Raises NoAnswerError, ClosingError, and TransientError when the link is lost.
         """
-        rested = await self._turn(request, lane)
+        rested = 0.0
+        if self._late or self._free_at or self._port is not None or not self._lanes.take_now(lane):
+            rested = await self._turn(request, lane)
         begun = self._clock.monotonic() - rested
         try:
             closing = self._closing

@@ -27,6 +27,9 @@ class Schedule:
 
     def choose(self, now: float) -> Unit | None:
         """The unit whose turn it is; None while there is nothing to do before `next_wake`."""
+        if len(self._units) == 1:
+            (unit,) = self._units
+            return unit if unit.wake <= now and (not unit.down or self._bears(unit, now)) else None
         ready = [unit for unit in self._units if unit.wake <= now]
         if len(ready) > 1:
             return self._most_urgent(ready, now)

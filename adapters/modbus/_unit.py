@@ -30,6 +30,9 @@ class Unit:
             device.identification = self.identification
         self.pause = max(device.rules.pause for device in devices)
         self.timeout = max(device.rules.timeout for device in devices)
+        scans = [(device, scan) for device in devices for scan in device.scans.values()]
+        self._only = scans[0] if len(scans) == 1 else None
+        """Nothing has to be chosen while the device refuses nothing."""
         self.misses = 0
         self.delay = BACKOFF_FIRST
         self.down = False
@@ -80,6 +83,8 @@ class Unit:
 
     def next_work(self, now: float) -> tuple[Device, Scan | Refused]:
         """What has the earliest deadline; of what is late, what has waited longest. Only when `wake` has come."""
+        if self._only is not None and not self._only[0].refused:
+            return self._only
         best: tuple[float, float, Device, Scan | Refused] | None = None
         for device in self.devices:
             for scan in device.scans.values():

@@ -443,7 +443,7 @@ async def test_a_peer_that_is_gone_after_a_time_out_is_a_loss(rtu: bool, quick: 
 async def test_polling_goes_on_after_each_of_many_outages(rtu: bool, quick: None) -> None:
     """Polling that silently stops after an outage (ThingsBoard #2132, plc4x #2045)."""
     async with Server(rtu).holds(1, range(10)) as server:
-        line = running(Spec(server.port, rtu).device(1, [holding(1)], timeout=0.1))
+        line = running(Spec(server.port, rtu).device(1, [holding(1)], timeout=2.0))
         for _ in range(4):
             await line.adapter.connect()
             line.items.clear()

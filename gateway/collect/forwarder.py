@@ -15,6 +15,7 @@ import msgspec
 from gateway.bus.client import Bus
 from gateway.bus.topics import Topics
 from gateway.ledger.sender import Sender
+from schemas.bilingual import Bilingual
 from schemas.wire import Envelope, FromIngest, SyncRequest
 
 log = logging.getLogger("guantong.forwarder")
@@ -24,6 +25,20 @@ _TRIM = 5.0
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_ingest: msgspec.msgpack.Decoder[FromIngest] = msgspec.msgpack.Decoder(FromIngest)
+
+
+def twin_text(gateway: str, stream: str) -> tuple[Bilingual, Bilingual]:
+    """That a second collector lives under this gateway's id, and what is to be done."""
+    return (
+        Bilingual(
+            f"another collector uses the gateway id {gateway}: its stream {stream} is stored too (a cloned box or a copied data_dir?)",
+            f"另一个采集端也在使用网关编号 {gateway}：其数据流 {stream} 同样已入库（克隆的设备，或复制了 data_dir？）",
+        ),
+        Bilingual(
+            "Nothing is lost. Stop one of the two, give it a gateway.id of its own and an empty data_dir.",
+            "没有数据丢失。请停止其中一个，为其设置单独的 gateway.id 和空的 data_dir。",
+        ),
+    )
 
 
 class Forwarder:
@@ -50,6 +65,7 @@ class Forwarder:
         self._link_changed = False
         self._work = asyncio.Event()
         self._told = ("", "")
+        self._twin_told: str | None = None
         bus.subscribe(topics.confirmed(gateway), self._on_confirmed)
         bus.on_connected.append(self._on_link)
         bus.on_disconnected.append(self._on_link)
@@ -128,6 +144,13 @@ class Forwarder:
                 )  # fmt: skip
             if self.sender.problem:
                 log.error("ingest: %s", self.sender.problem)
+        twin = self.sender.twin
+        if (twin is None) != (self._twin_told is None):
+            if twin is not None:
+                log.error("%s. %s", *twin_text(self._gateway, twin))
+            else:
+                log.info("no other collector uses the id %s any more", self._gateway)
+            self._twin_told = twin
         while self.sender.forked:
             stream = self.sender.forked.pop()
             log.error(

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.api.reasons import explain
+from gateway.collect.forwarder import twin_text
 from gateway.collect.items import DeviceStatus
 from gateway.config.models import MetricsSettings
 from gateway.diagnosis.box_clock import FIX_EN, FIX_ZH, BoxClock, ClockWatch
@@ -168,6 +169,8 @@ class Measured:
             "devices": _devices(bad, len(self._collect.plan.devices)),
             "clock": _clock(self._watch.clock),
         }
+        if (twin := self._collect.sender.twin) is not None:
+            parts["gateway_id"] = Part("failed", *twin_text(self._collect.plan.gateway.id, twin))
         devices = tuple(
             Device(s.device, s.state, _meaning(s.reason), Bilingual(s.fix_en, s.fix_zh) if s.fix_en else "", s.troubles)
             for s in bad

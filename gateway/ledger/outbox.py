@@ -101,6 +101,7 @@ class Outbox:
         self._next_prev = ZERO_HASH
         self._current: Stream | None = None
         self._drop_after: dict[str, int] = {}
+        self._gone: set[str] = set()
         self._confirmed_at: deque[tuple[float, str, int]] = deque(
             (0.0, s.id, s.confirmed) for s in self.streams() if s.confirmed
         )
@@ -185,6 +186,10 @@ class Outbox:
     def stream(self, stream_id: str) -> Stream | None:
         """One stream, or None."""
         return self._streams.get(stream_id)
+
+    def was_ours(self, stream_id: str) -> bool:
+        """True for a stream of this file that has gone: moved to a new id, or forgotten since this start."""
+        return stream_id in self._gone or self.meta(f"{MOVED}{stream_id}") is not None
 
     def read(self, stream_id: str, first: int, most: int, most_bytes: int) -> list[Envelope]:
         """Durable messages from number `first` on (a tombstone that covers it included), at most so many and so many bytes.
@@ -328,6 +333,7 @@ class Outbox:
                 self._db.execute("DELETE FROM stream WHERE pos = ?", (stream.pos,))
                 self._db.execute("DELETE FROM meta WHERE key = ?", (f"{STREAM_NAME}{stream.pos}",))
             del self._streams[stream.id]
+            self._gone.add(stream.id)
             self._size = self._measured()
 
     # ------------------------------------------------------------------------------------------------- overflow

@@ -31,6 +31,9 @@ SYNC_RETRY = 1.0
 CONFIRM_TIMEOUT = 10.0
 """Seconds without a confirmation, while something is unconfirmed, after which the collector asks again where the store is."""
 REPLAY_INTERVAL = 1.0
+TWIN_AFTER, TWIN_GONE = 5.0, 60.0
+"""Seconds between the first and the last confirmation of a stream that is not ours after which another collector must live that uses our
+id; and seconds without one after which it is gone. One confirmation alone may be of a process before this one."""
 _READ_AT_ONCE = 64
 
 
@@ -69,6 +72,9 @@ class Sender:
         """What ingest says of itself when it cannot go on, e.g. that it is too old."""
         self.forked: list[str] = []
         """Streams whose numbers somebody else used; the host tells a person and takes them from here."""
+        self.twin: str | None = None
+        """A stream of another collector that uses this gateway's id: a cloned box. Both are stored; a person has to part them."""
+        self._twin_since = self._twin_at = float("-inf")
         self._window_messages, self._window_bytes = window_messages, window_bytes
         self._connected = False
         self._nonce: str | None = None
@@ -105,6 +111,8 @@ class Sender:
 
     def poll(self, now: float) -> list[SyncRequest | Envelope]:
         """What is to be published now, in this order."""
+        if self.twin is not None and now - self._twin_at > TWIN_GONE:
+            self.twin = None
         if not self._connected:
             return []
         if self._ingest is not None and self._unconfirmed() and now - self._heard_at > CONFIRM_TIMEOUT:
@@ -193,11 +201,23 @@ class Sender:
         elif isinstance(message, Confirmed):
             self.problem = ""
             stream = self.outbox.stream(message.mark.stream)
+            if stream is None:
+                self._foreign(message.mark.stream, now)
             if not self.by_broker and stream is not None and message.mark.seq > stream.confirmed:
                 self._heard_at = now
                 self.outbox.set_confirmed(stream.id, message.mark.seq, now)
         elif isinstance(message, Replay):
             self._replay(message, now)
+
+    def _foreign(self, stream: str, now: float) -> None:
+        """The store has confirmed a stream that this outbox does not have."""
+        if self.outbox.was_ours(stream):
+            return
+        if now - self._twin_at > TWIN_GONE:
+            self._twin_since = now
+        self._twin_at = now
+        if now - self._twin_since >= TWIN_AFTER:
+            self.twin = stream
 
     def _is_ours(self, store: str) -> bool:
         if self.outbox.store is None or store == self.outbox.store:

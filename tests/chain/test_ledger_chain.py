@@ -17,7 +17,7 @@ from gateway.collect.items import Readings
 from gateway.collect.recorder import Recorder
 from gateway.config.models import StoreSettings
 from gateway.ingest.role import Ingest
-from gateway.ledger.outbox import Outbox
+from gateway.ledger.opening import open_or_salvage
 from gateway.ledger.sender import Sender
 from gateway.store import open_reader, open_writer
 from schemas.wire import Birth, SignalBirth
@@ -35,26 +35,28 @@ class Collector:
     options: BusOptions
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     durable: int = 0
+    gateway: str = "gw"
+    device: str = "dev"
 
     def start(self) -> None:
         self.thread = ThreadPoolExecutor(1)
-        self.outbox = Outbox(self.folder / "outbox.sqlite")
+        self.outbox, self.salvaged = open_or_salvage(self.folder / "outbox.sqlite", "power", T0)
         self.outbox.begin()
         bus = Bus(self.options)
-        self.sender = Sender(self.outbox, "gw")
-        self.forwarder = Forwarder(bus, Topics(), "gw", self.sender, self.thread, keep_confirmed=600)
+        self.sender = Sender(self.outbox, self.gateway)
+        self.forwarder = Forwarder(bus, Topics(), self.gateway, self.sender, self.thread, keep_confirmed=600)
         self.recorder = Recorder(
             self.outbox, self.thread, budget=10**9, policy="oldest", now_us=lambda: T0, woken=self.forwarder.wake
         )
         signals = [SignalBirth(i, f"s{i}", "r1", "float64", "V", "measurement", "a") for i in range(10)]
-        self.recorder.put_now(Birth(T0, "dev", "a", signals=signals))
+        self.recorder.put_now(Birth(T0, self.device, "a", signals=signals))
         self.tasks = [asyncio.create_task(c) for c in (bus.run(), self.recorder.run(), self.forwarder.run())]
 
     async def put(self, number: int) -> None:
         def durable() -> None:
             self.durable += 1
 
-        readings = Readings("dev", "g", T0, [number % 10], [T0 + number], [float(number)])
+        readings = Readings(self.device, "g", T0, [number % 10], [T0 + number], [float(number)])
         await self.recorder.put(readings, durable)
 
     async def stop(self) -> None:

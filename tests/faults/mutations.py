@@ -48,9 +48,7 @@ _TRANSACTION, _WRITER, _ENGINE = (
 )  # fmt: skip
 _GAPS = "gateway/store/_gaps.py"
 _POWER = "tests/faults/test_power.py"
-_TEST_OUTBOX, _TEST_SENDER, _MACHINE = (
-    "tests/ledger/test_outbox.py", "tests/ledger/test_sender.py", "tests/ledger/test_code.py::TestCode"
-)  # fmt: skip
+_TEST_OUTBOX, _TEST_SENDER = "tests/ledger/test_outbox.py", "tests/ledger/test_sender.py"
 _TEST_RECEIVER = "tests/ledger/test_receiver.py"
 _TEST_STORE, _TEST_INGEST = "tests/store/test_ledger.py", "tests/ingest/test_role.py"
 
@@ -97,7 +95,7 @@ MUTATIONS = [
         "tombstone-chain", "A tombstone carries the chain over what it replaces", _OVERFLOW,
         "    body = msgspec.msgpack.encode(Tombstone(end, gaps))\n    if len(body)",
         "    body = msgspec.msgpack.encode(Tombstone(bytes(32), gaps))\n    if len(body)",
-        _MACHINE,
+        f"{_TEST_OUTBOX}::test_overflow_keeps_the_numbers_the_chain_and_everything_but_readings",
     ),
     Mutation(
         "only-readings-drop", "Births, links, events and gaps are never dropped by an overflow", _OVERFLOW,
@@ -191,7 +189,7 @@ MUTATIONS = [
     Mutation(
         "restored-store", "A store that was restored is filled again from what is kept", _OUTBOX,
         "            stream.confirmed = seq\n", "            stream.confirmed = max(seq, stream.confirmed)\n",
-        f"{_TEST_SENDER}::test_the_answer_says_where_to_go_on {_MACHINE}",
+        f"{_TEST_SENDER}::test_the_answer_says_where_to_go_on",
     ),
     Mutation(
         "window", "A bounded window of messages is unconfirmed", _SENDER,
@@ -257,28 +255,28 @@ MUTATIONS = [
         "no-skip", "What is ahead of a hole is not written", _RECEIVER,
         "            if seq > first:\n                break\n",
         "            if seq > first:\n                first = seq\n",
-        _MACHINE,
+        f"{_TEST_RECEIVER}::test_what_is_ahead_of_a_hole_waits_for_it",
     ),
     Mutation(
         "twice", "What is stored already is skipped, whatever part of it a message repeats", _RECEIVER,
         "            if envelope.last_seq >= first:\n", "            if envelope.last_seq >= 0:\n",
-        f"{_MACHINE} {_TEST_RECEIVER}::test_what_was_overtaken_is_not_written_again",
+        f"{_TEST_RECEIVER}::test_what_was_overtaken_is_not_written_again",
     ),
     Mutation(
         "learned", "A stream is taken only after a sync was answered", _RECEIVER,
         "            self.numbers.unknown += 1\n            return False\n",
         "            stream = self._streams[envelope.stream] = _Stream(0, ZERO_HASH)\n",
-        f"{_MACHINE} {_TEST_RECEIVER}::test_a_stream_that_was_not_learned_is_refused",
+        f"{_TEST_RECEIVER}::test_a_stream_that_was_not_learned_is_refused",
     ),
     Mutation(
         "lost", "What the outbox cannot hold any more is a gap, and the watermark jumps over it", _RECEIVER,
         "        if first < low:\n", "        if first < low and False:\n",
-        _MACHINE,
+        f"{_TEST_RECEIVER}::test_what_the_outbox_cannot_hold_any_more_is_a_gap",
     ),
     Mutation(
         "undecodable", "A number that cannot be read is given up after three replays", _RECEIVER,
         "GIVE_UP_AFTER = 3\n", "GIVE_UP_AFTER = 10**9\n",
-        _MACHINE,
+        f"{_TEST_RECEIVER}::test_what_is_garbled_each_time_is_given_up",
     ),
     Mutation(
         "not-at-once", "A number that cannot be read once is asked for again first", _RECEIVER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.ledger.receiver import GIVE_UP_AFTER, Receiver
+from gateway.ledger.receiver import Receiver
 from gateway.ledger.sender import REPLAY_INTERVAL
 from schemas.wire import VERSION, ZERO_HASH, Batch, Envelope, Gap, Held, Kind, Mark, Tombstone
 
@@ -70,6 +70,7 @@ def test_what_was_overtaken_is_not_written_again() -> None:
         ingest = Ingest()
         ingest.offer(*order)
         written = ingest.written()
+        assert all(first <= last for first, last in written)
         numbers = [number for first, last in written for number in range(first, last + 1)]
         assert numbers == [1, 2, 3, 4], f"each once: {written}"
         assert ingest.receiver.numbers.forks == 0
@@ -83,6 +84,21 @@ def test_what_is_stored_is_skipped() -> None:
     assert ingest.receiver.numbers.duplicates == 5
 
 
+def test_what_the_outbox_cannot_hold_any_more_is_a_gap() -> None:
+    """Told by a sync, or by the messages themselves; and only that."""
+    sent = [msgspec.structs.replace(envelope, low=4) for envelope in messages(5)]
+    by_sync, by_message = Ingest(low=4, high=5), Ingest(low=1, high=5)
+    assert by_message.written() == []
+    for ingest in (by_sync, by_message):
+        ingest.offer(sent[3], sent[4])
+        steps = ingest.receiver.take(1000, 0)
+        found = [(step.first, step.last, step.gap and step.gap.value) for step in steps]
+        assert found == [(1, 3, "lost"), (4, 4, None), (5, 5, None)]
+        assert ingest.receiver.numbers.lost == 3
+        assert ingest.wanted() == []
+    assert Ingest(low=4, high=5).written() == [(1, 3)], "before anything has come"
+
+
 def test_what_was_garbled_once_is_asked_for() -> None:
     ingest, sent = Ingest(high=2), messages(2)
     ingest.offer(b"\xc1 garbage")
@@ -94,7 +110,7 @@ def test_what_was_garbled_once_is_asked_for() -> None:
 
 def test_what_is_garbled_each_time_is_given_up() -> None:
     ingest, sent = Ingest(high=2), messages(2)
-    for _ in range(GIVE_UP_AFTER + 1):
+    for _ in range(4):
         assert ingest.written() == []
         ingest.offer(b"\xc1 garbage", sent[1])
         ingest.wanted()
@@ -106,7 +122,7 @@ def test_what_is_garbled_each_time_is_given_up() -> None:
 def test_a_newer_envelope_that_looks_otherwise_is_no_garbage() -> None:
     """It is never given up, however often it comes."""
     ingest = Ingest(high=1)
-    for _ in range(3 * GIVE_UP_AFTER):
+    for _ in range(12):
         ingest.offer(_encode([VERSION + 1, {"everything": "is different"}]))
         ingest.wanted()
         ingest.now += REPLAY_INTERVAL
@@ -116,7 +132,7 @@ def test_a_newer_envelope_that_looks_otherwise_is_no_garbage() -> None:
 def test_a_newer_version_is_neither_written_nor_given_up() -> None:
     ingest, (one, *_) = Ingest(high=1), messages(1)
     newer = msgspec.structs.replace(one, version=VERSION + 1)
-    for _ in range(3 * GIVE_UP_AFTER):
+    for _ in range(12):
         ingest.offer(newer)
         assert ingest.written() == []
         ingest.wanted()

@@ -244,7 +244,11 @@ class Writer:
                     raise NotReplayableError("")  # withdrawn since
                 replay = Replay(connection, self._state, self._readings, self._place.text, event_no=head.event_no)
                 applied = replay.replay(row, head.epoch, head.commit_no, now())
-        except (NotReplayableError, DataError) as error:
+        except (StoreWeatherError, LeaseLostError):
+            raise
+        except (
+            Exception
+        ) as error:  # whatever is in a letter, and whatever the database says of it: the readings behind go on
             columns = t.dead_letter.c
             with self._transaction() as connection:
                 if not lease.renew(connection, self._fenced(), self._ttl):
@@ -252,7 +256,7 @@ class Writer:
                 connection.execute(
                     t.dead_letter.update()
                     .where(columns.id == letter, columns.state == "requested")
-                    .values(state="waiting", note=text(str(error)))
+                    .values(state="waiting", note=text(str(error) or type(error).__name__))
                 )
             return None
         self._after(applied)

@@ -98,6 +98,7 @@ def plans(seed: int, only: Kind | None = None) -> Iterator[Plan]:
             random = Random(f"{seed}/{number}")
             if not decks[kind]:
                 decks[kind] = random.sample(possible, len(possible))
+                decks[kind].sort(key=lambda name: -len(FAULTS[name].kinds))  # what can happen nowhere else comes first
             first = decks[kind].pop()
             chosen = [first]
             if number % 2 == 0:

@@ -31,7 +31,7 @@ from gateway.config.models import Config
 from gateway.config.plan import Plan, PlannedDevice, PlannedLink
 from gateway.config.resolve import resolve
 from gateway.ledger.opening import open_or_salvage
-from gateway.ledger.outbox import Outbox, OutboxError
+from gateway.ledger.outbox import Outbox, OutboxError, OutboxFullError
 from gateway.ledger.salvage import Salvaged
 from gateway.ledger.sender import WINDOW_BYTES, Sender
 from gateway.platform import FileLock, LockedError
@@ -301,7 +301,10 @@ _locks: list[FileLock] = []
 
 
 def open_outbox(data_dir: Path, config: Config) -> tuple[Outbox, Salvaged | None]:
-    """The outbox, locked for this process until it ends, and what was saved if it was damaged. Raises CannotStartError."""
+    """The outbox, locked for this process until it ends, and what was saved if it was damaged.
+
+    Raises CannotStartError; OutboxFullError for a disk without room, which is tried again by whoever starts this process.
+    """
     from gateway.roles import CannotStartError
 
     try:
@@ -313,5 +316,8 @@ def open_outbox(data_dir: Path, config: Config) -> tuple[Outbox, Salvaged | None
     try:
         limit = log_limit(config.outbox.budget)
         return open_or_salvage(data_dir / "outbox.sqlite", config.outbox.durability, SystemClock().now(), limit)
+    except OutboxFullError as error:
+        log.error("%s. %s", error, error.fix)
+        raise
     except OutboxError as error:
         raise CannotStartError(f"{error}. {error.fix}") from error

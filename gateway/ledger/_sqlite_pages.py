@@ -146,14 +146,15 @@ class Pages:
         if descriptor is None:
             return b""
         try:
-            return os.pread(descriptor, size, at)
+            os.lseek(descriptor, at, os.SEEK_SET)  # Windows has no pread
+            return os.read(descriptor, size)
         except OSError:  # a sector that cannot be read: what lay there is lost, and nothing else
             return b""
 
 
 def _open(path: Path) -> int | None:
     try:
-        return os.open(path, os.O_RDONLY)
+        return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         return None
 

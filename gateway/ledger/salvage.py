@@ -163,7 +163,7 @@ def salvage(damaged: Path, target: Path, now_us: int, why: str = "") -> Salvaged
     finally:
         db.close()
         pages.close()
-    descriptor = os.open(target, os.O_RDONLY)
+    descriptor = os.open(target, os.O_RDWR)  # Windows synchronises only what may be written
     try:
         os.fsync(descriptor)
     finally:

@@ -337,6 +337,6 @@ class CodeMachine(LedgerMachine):
 
 
 CodeMachine.TestCase.settings = settings(
-    LedgerMachine.TestCase.settings, max_examples=10_000 if LONG else 120, stateful_step_count=50, deadline=None
+    LedgerMachine.TestCase.settings, max_examples=10_000 if LONG else 80, stateful_step_count=50, deadline=None
 )
 TestCode = CodeMachine.TestCase

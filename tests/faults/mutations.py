@@ -325,7 +325,7 @@ MUTATIONS = [
         "stand-down", "An ingest that has lost the lease forgets what it held", _INGEST,
         "        self._leased = False\n        for gateway in self._gateways.values():\n            gateway.receiver.reset()\n",
         "        pass\n",
-        f"{_TEST_INGEST}::test_a_lost_lease_ends_the_writing_until_it_is_taken_again",
+        "tests/ingest/test_lease.py::test_what_was_held_under_a_lost_lease_is_forgotten",
     ),
     Mutation(
         "epoch", "A restored store begins a new epoch", _INGEST,

@@ -29,7 +29,7 @@ from adapters.modbus._errors import (
 )
 from adapters.modbus._harvest import BUSY_FIRST, BUSY_MOST, PASSING, Harvest
 from adapters.modbus._lanes import Lane
-from adapters.modbus._link import Link, NoAnswerError
+from adapters.modbus._link import Link, NoAnswerError, NotNowError
 from adapters.modbus._load import Told, Watch, measured
 from adapters.modbus._opening import ClosingError
 from adapters.modbus._schedule import Schedule
@@ -63,6 +63,7 @@ class Line:
             by_number.setdefault(device.unit, []).append(device)
         self._units = [Unit(number, sharing) for number, sharing in by_number.items()]
         self._schedule = Schedule(self._units)
+        link.pauses = {unit.number: unit.pause for unit in self._units if unit.pause}
         self._vain = 0
         """Requests in a row that nobody has answered."""
         self._watch = Watch(self._units)
@@ -219,6 +220,10 @@ class Line:
         try:
             request = work.request if isinstance(work, Refused) else work.request()
             response = await self._link.request(request, device.rules.timeout, Lane.SCAN)
+        except NotNowError:  # somebody else has asked it meanwhile: the other units need not wait for it
+            unit.free_at = self._link.quiet_until(unit.number)
+            unit.settle()
+            return items
         except NoAnswerError:
             self._watch.vain += self._link.taken
             items.extend(self._not_answered(unit, by_time_out=True))
@@ -240,10 +245,7 @@ class Line:
                     items.extend(self._harvest.hunted(device, work, work.hunt, response))
                 else:
                     items.extend(self._harvest.scanned(device, work, response))
-        if unit.pause:
-            unit.free_at = max(unit.free_at, self._clock.monotonic() + unit.pause)
-        if unit.misses:
-            unit.free_at = max(unit.free_at, self._link.quiet_until(unit.number))
+        unit.free_at = max(unit.free_at, self._link.quiet_until(unit.number))
         self._schedule.served(unit)
         unit.settle()
         return items
@@ -264,8 +266,7 @@ class Line:
     async def _identify(self, unit: Unit) -> list[Item]:
         """One question of who it is."""
         told = await unit.identification.step(self._link, unit.number, unit.devices[0].rules.timeout)
-        if unit.pause:
-            unit.free_at = self._clock.monotonic() + unit.pause
+        unit.free_at = max(unit.free_at, self._link.quiet_until(unit.number))
         self._schedule.served(unit)
         unit.settle()
         return [] if told is None else [Identity(device.id, told) for device in unit.devices]

@@ -50,6 +50,10 @@ class NoAnswerError(Exception):
         self.kind = kind
 
 
+class NotNowError(Exception):
+    """The unit is not to be asked yet. Nothing was sent."""
+
+
 class Link:
     """The connection of one link. `request` and `open` never run at the same time: `Lanes` say whose turn it is."""
 
@@ -68,8 +72,11 @@ class Link:
         self._seat = Seat(settings.listen, clock.monotonic) if settings.listen is not None else None
         self._asked: int | None = None
         """The unit asked last."""
-        self._late: dict[int, float] = {}
-        """Frames without transaction numbers on a wire that stays open: unit that did not answer -> monotonic seconds until which its answer may still come."""
+        self._quiet: dict[int, float] = {}
+        """Unit -> monotonic seconds before which it is not asked: it needs its pause, or, where frames have no transaction numbers and the wire
+        stays open, its answer to an earlier request may still come."""
+        self.pauses: dict[int, float] = {}
+        """Unit -> seconds of rest that it needs between an answer and the next request."""
         self._client: Client | None = None
         self._decoder = RawDecoder(clock.now)
         self._lanes = Lanes()
@@ -131,10 +138,11 @@ class Link:
     async def request(self, request: Request, timeout: float, lane: Lane = Lane.ONCE) -> Response:
         """The verified response to `request`, which may be an exception response. Commands and one-off reads go before scans.
 
-        Raises NoAnswerError, ClosingError, and TransientError when the link is lost.
+        Raises NoAnswerError, ClosingError, TransientError when the link is lost, and of a scan, which has others to ask meanwhile,
+        NotNowError where the unit is not to be asked yet (`quiet_until`).
         """
         rested = 0.0
-        if self._late or self._free_at or self._port is not None or not self._lanes.take_now(lane):
+        if self._quiet or self._free_at or self._port is not None or not self._lanes.take_now(lane):
             rested = await self._turn(request, lane)
         begun = self._clock.monotonic() - rested
         try:
@@ -150,6 +158,9 @@ class Link:
         finally:
             self.taken = self._clock.monotonic() - begun
             self.busy += self.taken
+            if self.pauses and request.dev_id in self.pauses:
+                until = self._clock.monotonic() + self.pauses[request.dev_id]
+                self._quiet[request.dev_id] = max(until, self.quiet_until(request.dev_id))
             self._lanes.give()
 
     async def _turn(self, request: Request, lane: Lane) -> float:
@@ -157,9 +168,14 @@ class Link:
         given_way = False
         while True:
             quiet = self.quiet_until(request.dev_id) - self._clock.monotonic()
-            if quiet > 0:  # this unit's late answer may still come; the others have the wire meanwhile
+            if quiet > 0 and lane is Lane.SCAN:
+                raise NotNowError
+            if quiet > 0:  # the others have the wire meanwhile
                 await asyncio.sleep(quiet)
             await self._lanes.take(lane)
+            if self.quiet_until(request.dev_id) > self._clock.monotonic():  # somebody else has asked it meanwhile
+                self._lanes.give()
+                continue
             free_at = max(self._free_at, self._port.free_at) if self._port is not None else self._free_at
             if not free_at:
                 return 0.0
@@ -178,8 +194,8 @@ class Link:
             self._lanes.give()
 
     def quiet_until(self, unit: int) -> float:
-        """Monotonic seconds until which the unit is not asked, since its answer to an earlier request may still come."""
-        return self._late.get(unit, 0.0) if self._late else 0.0
+        """Monotonic seconds before which the unit is not asked."""
+        return self._quiet.get(unit, 0.0) if self._quiet else 0.0
 
     # ------------------------------------------------------------------------------------------------------ one request
 
@@ -214,7 +230,7 @@ class Link:
             ):  # cancelled too: its answer may still come, and must find nobody
                 self._drop()
                 if port is not None and not self._numbered:
-                    self._late[request.dev_id] = self._clock.monotonic() + longest
+                    self._quiet[request.dev_id] = self._clock.monotonic() + longest
             if self._settings.pause:
                 self._free_at = self._clock.monotonic() + self._settings.pause
         if task is not None and task.cancelling() > cancelling:
@@ -245,7 +261,7 @@ class Link:
         if problem is not None or not isinstance(answer, Response):
             self._drop()
             if self._port is not None and not self._numbered:  # what else comes of it must find nobody
-                self._late[request.dev_id] = self._clock.monotonic() + longest
+                self._quiet[request.dev_id] = self._clock.monotonic() + longest
             self.errors["malformed"] += 1
             self._note(f"closed: the answer does not fit the request: {problem}")
             raise NoAnswerError("malformed", f"unit {request.dev_id}: the answer does not fit the request: {problem}")
@@ -261,7 +277,7 @@ class Link:
 
     async def _open_wire(self, closing: asyncio.Event) -> None:
         """Opens what stays open, if the link has such a wire. Raises TransientError, ClosingError."""
-        self._late.clear()
+        self._quiet.clear()
         try:
             if self._settings.serial is not None:
                 self._port = await listened_to(

@@ -269,6 +269,23 @@ def test_a_one_off_request_does_not_wait_for_a_pause_and_another_request_behind_
     assert 0.1 <= max(waited) <= 0.05 + 0.2 + 1e-6
 
 
+def test_a_one_off_request_keeps_the_pause_that_a_device_needs_and_holds_up_no_other() -> None:
+    """Unit 1 needs half a second between two requests, whoever asks; unit 2 goes on each 0.1 s."""
+    wire = Wire(answer=0.02)
+    spec = Spec(1).device(1, [holding(0)], period=1.0, pause=0.5).device(2, [holding(0)], period=0.1)
+
+    async def person(run: VirtualRun) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0.9)
+            await run.link.request(Request(1, 3, 4000, 1), 1.0)
+
+    run(spec, wire, 30, beside=person)
+    assert len(wire.times(1, 4000)) == 20
+    assert min(wire.intervals(1)) >= 0.52 - 1e-6
+    assert len(wire.times(1, 0)) >= 28
+    assert max(wire.intervals(2)) <= 0.1 + 0.045
+
+
 async def test_commands_go_before_one_off_reads_and_these_in_turn_with_scans() -> None:
     lanes = Lanes()
     order: list[str] = []

@@ -45,7 +45,8 @@ _ORDERS: Final = frozenset({"ABCD", "BADC", "CDAB", "DCBA"})
 _FACTOR_TYPES: Final = frozenset(REGISTERS)
 
 
-def _parse_int(value: Any) -> Any:
+def whole_number(value: Any) -> Any:
+    """The number that a text such as `0x1000` or `4096` means; whatever else as it is."""
     if isinstance(value, str):
         text = value.strip().lower()
         if re.fullmatch(r"0x[0-9a-f]+", text):
@@ -97,7 +98,7 @@ class ScaleBy(Strict):
     @field_validator("address", mode="before")
     @classmethod
     def _hex(cls, value: Any) -> Any:
-        return _parse_int(value)
+        return whole_number(value)
 
     @model_validator(mode="after")
     def _coherent(self) -> ScaleBy:
@@ -176,7 +177,7 @@ class Select(Strict):
     @field_validator("address", "value", mode="before")
     @classmethod
     def _hex(cls, value: Any) -> Any:
-        return _parse_int(value)
+        return whole_number(value)
 
     def __str__(self) -> str:
         return f"{self.address:#06x}={self.value}"
@@ -260,7 +261,7 @@ class ModbusAddress(Strict):
     @field_validator("address", "number", mode="before")
     @classmethod
     def _hex(cls, value: Any) -> Any:
-        return _parse_int(value)
+        return whole_number(value)
 
     @field_validator("order", mode="before")
     @classmethod
@@ -270,7 +271,7 @@ class ModbusAddress(Strict):
     @field_validator("sentinels", "faults", mode="before")
     @classmethod
     def _hex_keys(cls, value: Any) -> Any:
-        return {_parse_int(k): v for k, v in value.items()} if isinstance(value, dict) else value
+        return {whole_number(k): v for k, v in value.items()} if isinstance(value, dict) else value
 
     @field_validator("fields", mode="before")
     @classmethod

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from schemas._address_base import from_zero
 from schemas.bilingual import Bilingual
 from schemas.modbus import REGISTERS as REGISTERS
 from schemas.modbus import ModbusAddress as ModbusAddress
@@ -205,11 +207,29 @@ class Profile(Strict):
     anchor: Anchor | None = None
     groups: dict[str, Group] = Field(default_factory=lambda: {"default": Group()})
     rules: dict[str, Any] = Field(default_factory=dict, description="Protocol rules: see ModbusRules, OpcUaRules.")
+    address_base: Literal[0, 1] = Field(
+        default=0,
+        description="Modbus: from what the document counts its addresses. 1: every `address` here, in `scale_by`, `select` and `holes` too, is one "
+        "higher than on the wire.",
+    )
     signals: tuple[ProfileSignal, ...]
     events: tuple[EventClause, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _on_the_wire(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("protocol") == "modbus" and value.get("address_base") == 1:
+            return from_zero(value)
+        return value
+
     @model_validator(mode="after")
     def _coherent(self) -> Profile:
+        if self.address_base == 1:
+            raise ValueError(
+                Bilingual(
+                    "address_base: only addresses of Modbus are counted", "address_base：只有 Modbus 的地址才计数"
+                )
+            )
         seen: set[str] = set()
         for signal in self.signals:
             if signal.name in seen:

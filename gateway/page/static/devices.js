@@ -60,7 +60,7 @@ function card(item) {
   return el(
     "li", { class: "card", "data-device": item.id, "data-state": item.state },
     el("h2", {}, el("span", {}, item.name), badge(item.state)),
-    el("p", { class: "facts" }, `${item.id} · ${item.protocol} · ${item.endpoint}`),
+    el("p", { class: "facts" }, [item.id, item.protocol, item.endpoint, Object.values(item.identity).join(" ")].filter(Boolean).join(" · ")),
     el("p", { class: "facts" }, el("span", { class: "seen" }), item.since ? ` · ${t("since", { time: timeText(instant(item.since)) })}` : ""),
     item.text ? el("p", { class: "reason" }, item.text) : null,
     item.fix ? el("p", { class: "fix" }, el("strong", {}, t("fix")), " ", item.fix) : null,

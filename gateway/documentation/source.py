@@ -32,7 +32,7 @@ SECTIONS: Final[tuple[tuple[Words, tuple[str, ...]], ...]] = (
     ),
     (
         Words("Run", "运行与维护"),
-        ("operating", "completeness", "troubleshooting", "diagnosis", "clock", "backup", "deployment"),
+        ("operating", "completeness", "reliability", "troubleshooting", "diagnosis", "clock", "backup", "deployment"),
     ),
     (Words("How it works", "原理与开发"), ("architecture", "wire-format", "writing-an-adapter", "changelog")),
 )

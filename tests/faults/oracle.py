@@ -18,7 +18,7 @@ from tests.faults.rig import Rig
 from tests.servers.waiting import eventually
 
 EARLIER, LATER = 15_000_000, 3_000_000
-"""µs by which a gap may begin before the fault (a device that has been silent since then may have missed something) and end after its recovery."""
+"""µs by which a gap or an outage may begin before the fault (at the last sign of life of a device that was silent then) and end after its recovery."""
 EVENTS_TAKE = 2_000_000
 """µs after which an event has surely been asked for; younger ones are compared after the next run."""
 MEMORY_SHARE, MEMORY_MORE = 1.25, 24.0
@@ -117,7 +117,7 @@ class Oracle:
             told = f"{interval.device} without connection from {interval.start} to {interval.end}: {interval.reason}"
             if not verdict.starved and not any(fault.intervals for fault in faults):
                 verdict.wrong.append(f"no fault explains that {told}")
-            elif interval.end is None or interval.start < begun - LATER or interval.end > settled + LATER:
+            elif interval.end is None or interval.start < begun - EARLIER or interval.end > settled + LATER:
                 verdict.wrong.append(f"the fault was from {begun} to {settled}; {told}")
 
     def _look_at_readings(self, reader: Reader, verdict: Verdict, settled: int) -> None:

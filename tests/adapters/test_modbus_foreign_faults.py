@@ -67,6 +67,8 @@ async def agrees(host: ModbusHost, log: Log) -> None:
     """What was stored up to now and what was served agree. A server tells what it answered a moment later."""
     now = host.clock.now()
     await host.until(lambda: log()[-1][0] > now + 5_000)
+    later = log()[-1][0]
+    await host.until(lambda: host.complete_to() >= later)  # what was on its way at `now` has come
     host.agree(log(), until=now)
 
 

@@ -167,3 +167,31 @@ async def test_the_proxy_serves_a_test_that_has_a_loop_of_its_own(proxy: FaultPr
     writer.close()
     with pytest.raises(ConnectionResetError):
         await writer.wait_closed()
+
+
+def test_a_slow_line_delivers_a_little_at_a_time_and_all_at_once_when_it_is_over(proxy: FaultProxy) -> None:
+    data = bytes(200)
+    with socket.create_connection((HOST, proxy.port), timeout=10) as connection:
+        assert ask(connection, b"one") == b"one"
+        proxy.rate(20)  # ten seconds for all of it, and as long for the way back
+        connection.sendall(data)
+        first = connection.recv(1000)
+        assert 0 < len(first) < len(data)
+        proxy.restore()
+        received = first
+        while len(received) < len(data):
+            received += connection.recv(1000)
+        assert received == data
+
+
+def test_what_a_client_had_sent_is_forgotten_with_it_where_that_is_asked_for(proxy: FaultProxy) -> None:
+    proxy.forgets = True
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection:
+        assert ask(connection, b"one") == b"one"
+        proxy.half_open()
+        connection.sendall(b"given up")
+    eventually(lambda: proxy.active == 0)
+    proxy.restore()
+    with socket.create_connection((HOST, proxy.port), timeout=5) as connection:
+        assert ask(connection, b"two") == b"two"
+    assert proxy.bytes_up == 6

@@ -156,7 +156,8 @@ def test_damage_at_random_places(seed: int, hits: list[tuple[str, bool]], checkp
                 before = made.ever[key]
                 assert (message.kind, message.prev, message.body) == (before.kind, before.prev, before.body)
         high = {stream.id: stream.high for stream in box.streams()}
-        torn = not damaged_files(made.path)  # the last transaction alone was hit, as by a power cut: it counts as never written
+        # the last transaction alone was hit, as by a power cut: it counts as never written
+        torn = not damaged_files(made.path)
         for (stream, seq), message in chance.sample(list(made.held.items()), 25):  # to look for all takes a second
             if len(message.body) > 3000 or message.kind == Kind.TOMBSTONE or stream not in high:
                 continue  # a body in several pages: all of them would have to be whole

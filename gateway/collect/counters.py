@@ -6,7 +6,7 @@ stored numbers stay as they are; the event says where whoever counts parts has t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway.collect.items import Readings
@@ -28,6 +28,10 @@ class CounterWatch:
         self._new_id = new_id
         self._counters = {s.index: s for s in device.signals if s.signal.counter is not None}
         self._last: dict[int, tuple[int, float]] = {}
+
+    def concern(self, points: Iterable[int]) -> bool:
+        """Whether some of these plan indices are counters."""
+        return not self._counters.keys().isdisjoint(points)
 
     def check(self, readings: Readings) -> list[Event]:
         """Events for what no rule explains. Bad, historical and late values say nothing about how a counter runs."""

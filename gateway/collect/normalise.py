@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from itertools import repeat
-from typing import Any, Final, NamedTuple
+from itertools import compress, repeat
+from typing import Any, Final
 
 from adapters.contract import Samples
+from gateway.collect._blocks import FEW, Block
+from gateway.collect._rows import NEVER, Row, Rows, State
 from gateway.collect._signal_rules import SignalRules, kept, same
 from gateway.collect.clock import AHEAD, EARLIEST, ClockChange, DeviceClock
 from gateway.collect.counters import CounterWatch
@@ -29,91 +31,11 @@ _GATEWAY: Final = Flag.GATEWAY_TIME.value
 _EXEMPT: Final = Flag.INITIAL.value | Flag.HISTORICAL.value
 _HISTORICAL: Final = Flag.HISTORICAL.value
 _UNSYNCED: Final = Flag.UNSYNCED.value
-_NEVER: Final = -1
 _KINDS: Final = {
     bool: ("a boolean", "布尔值"), int: ("an integer", "整数"), float: ("a number with a fraction", "小数"), str: ("a text", "文本"),
     bytes: ("bytes", "字节串"), list: ("an array", "数组"), tuple: ("an array", "数组"), dict: ("a structure", "结构体"),
 }  # fmt: skip
 """Types of raw values, for people."""
-
-
-class _State:
-    """What was stored last of each signal, as columns. A status of -1 means nothing yet."""
-
-    __slots__ = ("n", "status", "ts", "value")
-
-    def __init__(self, size: int) -> None:
-        self.value: list[Any] = [None] * size
-        self.status: list[int] = [_NEVER] * size
-        self.ts: list[int | None] = [None] * size
-        self.n: list[int] = [0] * size
-
-    def copy(self) -> _State:
-        other = _State(0)
-        other.value, other.status = self.value.copy(), self.status.copy()
-        other.ts, other.n = self.ts.copy(), self.n.copy()
-        return other
-
-
-def _copy(state: _State, other: _State, p: int) -> None:
-    other.value[p], other.status[p], other.ts[p], other.n[p] = state.value[p], state.status[p], state.ts[p], state.n[p]
-
-
-class _Row(NamedTuple):
-    """A reading that is not stored for now."""
-
-    ts: int
-    value: Any
-    status: int
-    flags: int
-    extra: Extra | None
-
-
-class _Rows:
-    """The columns that are being built; status, flags, n and extra only of rows that have some."""
-
-    __slots__ = ("extra", "flags", "n", "points", "status", "ts", "values")
-
-    def __init__(self) -> None:
-        self.points: list[int] = []
-        self.ts: list[int] = []
-        self.values: list[Any] = []
-        self.status: dict[int, int] = {}
-        self.flags: dict[int, int] = {}
-        self.n: dict[int, int] = {}
-        self.extra: dict[int, Extra] = {}
-
-    def add(self, index: int, row: _Row, n: int) -> None:
-        place = len(self.points)
-        self.points.append(index)
-        self.ts.append(row.ts)
-        self.values.append(row.value)
-        if row.status:
-            self.status[place] = row.status
-        if row.flags:
-            self.flags[place] = row.flags
-        if n:
-            self.n[place] = n
-        if row.extra is not None:
-            self.extra[place] = row.extra
-
-    def readings(self, device: str, group: str, received: int) -> Readings | None:
-        size = len(self.points)
-        if not size:
-            return None
-
-        def column(sparse: dict[int, int]) -> list[int] | None:
-            if not sparse:
-                return None
-            full = [0] * size
-            for place, value in sparse.items():
-                full[place] = value
-            return full
-
-        return Readings(
-            device, group, received, self.points, self.ts, self.values,
-            column(self.status), column(self.flags), column(self.n), self.extra or None,
-        )  # fmt: skip
 
 
 class Normaliser:
@@ -144,14 +66,13 @@ class Normaliser:
         self._deadband = [rules.deadband for rules in self._rules]
         self._every = frozenset(i for i, rules in enumerate(self._rules) if rules.every)
         self._silence = {i: r.silence for i, r in enumerate(self._rules) if r.silence is not None}
-        self._state = _State(self._size)
-        self._history: _State | None = None
+        self._state = State(self._size)
+        self._history: State | None = None
         self._down = False
-        self._pending: dict[int, _Row] = {}
+        self._pending: dict[int, Row] = {}
         self._due: dict[int, int] = {}
-        # First point of an answer -> its points, its raw values, the time (µs) until which an equal one is unchanged, and whether
-        # it holds each point once: else the last of a point's values is what an equal answer begins from.
-        self._blocks: dict[int, tuple[Sequence[int], Sequence[Any], int, bool]] = {}
+        self._blocks: dict[int, Block] = {}
+        """First point of an answer -> what is known of it. No point is in two of them."""
         self._oversize: dict[int, Gap] = {}
         self._told: dict[int, int] = {}
         self._misfits: dict[int, Any] = {}
@@ -178,7 +99,7 @@ class Normaliser:
     def history_from_nothing(self) -> None:
         """What was stored last is not known, since the gateway has begun anew: the first row of each signal that is read from the
         device's history is stored."""
-        self._history = _State(self._size)
+        self._history = State(self._size)
 
     def interrupted(self, points: Sequence[int]) -> None:
         """Some values of these points (of the link) were lost, and may come from the device's history: the next live row of each is stored
@@ -188,21 +109,21 @@ class Normaliser:
         self._blocks.clear()
         for point in points:
             p = point - self._first
-            self._state.status[p] = self._history.status[p] = _NEVER
+            self._state.status[p] = self._history.status[p] = NEVER
             self._pending.pop(p, None)
 
     def history_ended(self, group: str) -> None:
         """The outage of this group is filled: what is read of its history from now on is compared with what is stored now."""
         if self._history is not None:
             for p in [p for p, name in enumerate(self._group) if name == group]:
-                _copy(self._state, self._history, p)
+                self._history.take(self._state, p)
 
     def misfits(self) -> dict[str, Bilingual | None]:
         """Signals of which a value of another type came, with what is wrong; None for those that are right again, once."""
         found: dict[str, Bilingual | None] = {}
         for p, raw in list(self._misfits.items()):
             signal = self._plan.signals[p].signal
-            if self._state.status[p] in (BAD_TYPE_MISMATCH, _NEVER):
+            if self._state.status[p] in (BAD_TYPE_MISMATCH, NEVER):
                 en, zh = _KINDS.get(type(raw), ("something else", "其他类型"))
                 found[signal.name] = Bilingual(
                     f"BadTypeMismatch: the device sends {en}, the signal is {signal.type}",
@@ -216,6 +137,7 @@ class Normaliser:
     def deadbands(self, points: Sequence[int], held: bool) -> None:
         """The device applies the deadbands of these points (of the link) itself, or does so no longer: then each value that comes
         is stored if it differs."""
+        self._blocks.clear()
         for point in points:
             p = point - self._first
             self._deadband[p] = 0.0 if held else self._rules[p].deadband
@@ -238,43 +160,108 @@ class Normaliser:
         points = samples.points
         if not points:
             return None
-        if min(points) < self._first or max(points) >= self._first + self._size:
-            raise IndexError(f"samples of {self.device} hold a point of another device")
-        for column in (samples.values, samples.source_ts, samples.status, samples.flags):
-            if column is not None and len(column) != len(points):
-                raise IndexError(f"samples of {self.device} have columns of different lengths")
-        rows = _Rows()
-        if samples.source_ts is not None:
-            self._feed_stamped(samples, samples.source_ts, rows)
+        if samples.source_ts is None:
+            readings, block = self._feed_polled(samples, tuple(points), tuple(samples.values))
+            counted = block is None or block.counted
         else:
-            self._feed_polled(samples, rows)
-        self.suppressed += len(points) - len(rows.points)
-        readings = rows.readings(self.device, samples.group, samples.received)
-        if readings is not None:
+            self._check(samples)
+            rows = Rows()
+            self._feed_stamped(samples, samples.source_ts, rows)
+            readings, counted = rows.readings(self.device, samples.group, samples.received), True
+        if readings is None:
+            self.suppressed += len(points)
+            return None
+        self.suppressed += len(points) - len(readings.points)
+        if counted:
             self.events += self._counters.check(readings)
         return readings
 
-    def _feed_polled(self, samples: Samples, rows: _Rows) -> None:
-        """An answer of a polled device: one time for all. One that equals the answer before is known to be unchanged at once."""
-        points, values, received = samples.points, samples.values, samples.received
-        plain = samples.status is None and samples.flags is None
+    def _check(self, samples: Samples) -> None:
+        """Raises IndexError."""
+        points = samples.points
+        if min(points) < self._first or max(points) >= self._first + self._size:
+            raise IndexError(f"samples of {self.device} hold a point of another device")
+        self._check_lengths(samples)
+
+    def _check_lengths(self, samples: Samples) -> None:
+        for column in (samples.values, samples.source_ts, samples.status, samples.flags):
+            if column is not None and len(column) != len(samples.points):
+                raise IndexError(f"samples of {self.device} have columns of different lengths")
+
+    def _feed_polled(
+        self, samples: Samples, points: tuple[int, ...], values: tuple[Any, ...]
+    ) -> tuple[Readings | None, Block | None]:
+        """An answer of a polled device: one time for all. Of one whose points came like this before, only what differs is looked at."""
+        received, status = samples.received, samples.status
         block = self._blocks.get(points[0])
-        if block is None or block[0] != points:
-            self._forget_blocks(points)
-            once = len(set(points)) == len(points)
-        elif plain and received < block[2] and block[1] == values:
-            return
+        if block is None or block.points != points or samples.flags is not None:
+            self._check(samples)
+            block = self._new_block(points, plain=samples.flags is None)
         else:
-            once = block[3]
-        statuses, flagged = samples.status or repeat(0), samples.flags or repeat(0)
+            self._check_lengths(samples)
+        differ: list[bool] | None = None
+        if block is not None:
+            if received < block.soonest:
+                if status is None and not block.odd and not block.every and block.values == values:
+                    return None, block
+                differ = block.differing(values, status)
+            block.soonest = 0
+            if block.able and status is None and not block.odd and (differ is None or differ.count(True) > FEW):
+                found = block.whole(values, received, self._state, self._deadband, self._due, self._pending)
+                if found is not None:
+                    block.done(values, [], received, self._due)
+                    return self._readings(samples, *found), block
+        rows = Rows()
+        odd = self._one_by_one(samples, points, values, differ, rows)
+        if block is not None:
+            block.done(values, odd, received, self._due)
+        return rows.readings(self.device, samples.group, received), block
+
+    def _new_block(self, points: tuple[int, ...], *, plain: bool) -> Block | None:
+        """A block of these points, of whose last answer nothing is known; None for answers that have to be looked at one by one. Those
+        that hold some of the points, but not just these, say no more what is unchanged."""
+        mine = set(points)
+        for key in [key for key, block in self._blocks.items() if not mine.isdisjoint(block.points)]:
+            del self._blocks[key]
+        if not plain or len(mine) != len(points):
+            return None
+        block = Block(points, self._first, self._rules, self._quick, self._index)
+        block.counted = self._counters.concern(block.index)
+        self._blocks[points[0]] = block
+        return block
+
+    def _readings(self, samples: Samples, index: list[int], values: list[Any]) -> Readings | None:
+        """Rows with the time of the answer, all of them Good."""
+        size = len(index)
+        if not size:
+            return None
+        flags = [_UNSYNCED] * size if self.unsynced else None
+        return Readings(
+            self.device, samples.group, samples.received, index, [samples.received] * size, values, None, flags
+        )
+
+    def _one_by_one(
+        self,
+        samples: Samples,
+        points: tuple[int, ...],
+        values: tuple[Any, ...],
+        differ: list[bool] | None,
+        rows: Rows,
+    ) -> list[int]:
+        """Looks at the rows of an answer that `differ` (None: at all of them). Returns those that went the long way."""
+        received = samples.received
         first, state = self._first, self._state
         quick, low, high, convert, deadband = self._quick, self._low, self._high, self._convert, self._deadband
         last_value, last_status, last_ts, last_n = state.value, state.status, state.ts, state.n
         silence, every, due, pending, index = self._silence, self._every, self._due, self._pending, self._index
         out_points, out_values, out_ts = rows.points, rows.values, rows.ts
         unsynced = self.unsynced
+        odd: list[int] = []
+        table = zip(
+            range(len(points)), points, values, samples.status or repeat(0), samples.flags or repeat(0), strict=False
+        )
         raw: Any
-        for point, raw, status, flags in zip(points, values, statuses, flagged, strict=False):
+        for row, point, raw, status, flags in table if differ is None else compress(table, differ):
             p = point - first
             if not status and not flags and raw.__class__ in quick[p] and low[p] <= raw <= high[p]:
                 value = raw if (conversion := convert[p]) is None else conversion(raw)
@@ -282,10 +269,11 @@ class Normaliser:
                     last = last_value[p]
                     if (value == last or ((band := deadband[p]) and -band < value - last < band)) and p not in every:
                         if p in silence:
-                            row = _Row(received, value, 0, _UNSYNCED if unsynced else 0, None)
-                            self._unchanged(p, row, received, rows, keep=False)
+                            same_row = Row(received, value, 0, _UNSYNCED if unsynced else 0, None)
+                            self._unchanged(p, same_row, received, rows, keep=False)
                         continue
                 if last_ts[p] == received:
+                    odd.append(row)
                     self._full(p, raw, 0, 0, None, samples, rows)
                     continue
                 last_value[p], last_status[p], last_ts[p], last_n[p] = value, 0, received, 0
@@ -298,21 +286,11 @@ class Normaliser:
                 out_values.append(value)
                 out_ts.append(received)
             else:
-                plain = False
+                odd.append(row)
                 self._full(p, raw, status, flags, None, samples, rows)
-        soonest = 0
-        if plain and once and every.isdisjoint(point - first for point in points):
-            quiet = [point - first for point in points if point - first in silence]
-            soonest = min((due.get(p, received) for p in quiet), default=2**63)
-        self._blocks[points[0]] = (points, values, soonest, once)
+        return odd
 
-    def _forget_blocks(self, points: Sequence[int]) -> None:
-        """Answers that hold some of these points, but not just these, say no more what is unchanged."""
-        mine = set(points)
-        for key in [key for key, block in self._blocks.items() if not mine.isdisjoint(block[0])]:
-            del self._blocks[key]
-
-    def _feed_stamped(self, samples: Samples, stamps: Sequence[int | None], rows: _Rows) -> None:
+    def _feed_stamped(self, samples: Samples, stamps: Sequence[int | None], rows: Rows) -> None:
         """Samples with times of their own."""
         received, horizon = samples.received, samples.received + AHEAD
         first, state, clock = self._first, self._state, self.clock
@@ -342,7 +320,7 @@ class Normaliser:
                     last = last_value[p]
                     if (value == last or ((band := deadband[p]) and -band < value - last < band)) and p not in every:
                         if p in silence:
-                            self._unchanged(p, _Row(ts, value, 0, 0, None), received, rows, keep=True)
+                            self._unchanged(p, Row(ts, value, 0, 0, None), received, rows, keep=True)
                         continue
                 if ts != last_ts[p]:
                     last_value[p], last_status[p], last_ts[p], last_n[p] = value, 0, ts, 0
@@ -359,7 +337,7 @@ class Normaliser:
     # ------------------------------------------------------------------------------------------------- one row in full
 
     def _full(
-        self, p: int, raw: Any, status: int, flags: int, source: int | None, samples: Samples, rows: _Rows
+        self, p: int, raw: Any, status: int, flags: int, source: int | None, samples: Samples, rows: Rows
     ) -> None:
         """Any row, by all the rules."""
         kept_raw: Any = None
@@ -385,7 +363,7 @@ class Normaliser:
         if status == BAD_ENCODING_LIMITS_EXCEEDED and value is None:
             self._refused(p, ts, samples.received)
         extra = Extra(source_kept, kept_raw) if source_kept is not None or more & Flag.RAW_KEPT.value else None
-        row = _Row(ts, value, status, flags | more | time_flags, extra)
+        row = Row(ts, value, status, flags | more | time_flags, extra)
         if source is not None and not flags & _EXEMPT:
             self._watch_clock(p, value, source, ts, samples.received)
         if self._is_unchanged(p, row, state):
@@ -394,7 +372,7 @@ class Normaliser:
             return
         self._store(p, row, samples.received, state, rows)
 
-    def _is_unchanged(self, p: int, row: _Row, state: _State) -> bool:
+    def _is_unchanged(self, p: int, row: Row, state: State) -> bool:
         if state.status[p] != row.status:
             return False
         last, rules = state.value[p], self._rules[p]
@@ -408,7 +386,7 @@ class Normaliser:
             return False
         return isinstance(last, int | float) and -band < row.value - last < band
 
-    def _unchanged(self, p: int, row: _Row, received: int, rows: _Rows, *, keep: bool) -> None:
+    def _unchanged(self, p: int, row: Row, received: int, rows: Rows, *, keep: bool) -> None:
         """An unchanged live row: stored if the silence has lasted long enough, else kept as the newest suppressed one. A polled
         one need not be kept: the poll after the silence brings a newer one."""
         last = self._state.ts[p]
@@ -419,7 +397,7 @@ class Normaliser:
         elif keep:
             self._pending[p] = row
 
-    def _store(self, p: int, row: _Row, received: int, state: _State, rows: _Rows) -> None:
+    def _store(self, p: int, row: Row, received: int, state: State, rows: Rows) -> None:
         n = 0
         if state.ts[p] == row.ts:
             n = state.n[p] + 1
@@ -427,7 +405,7 @@ class Normaliser:
                 source = row.extra.source_ts if row.extra is not None else None
                 raw = row.extra.raw if row.extra is not None else None
                 extra = Extra(row.ts if source is None else source, raw)
-                row, n = _Row(received, row.value, row.status, row.flags | _GATEWAY, extra), 0
+                row, n = Row(received, row.value, row.status, row.flags | _GATEWAY, extra), 0
         self._remember(p, row, n, state)
         if state is self._state:
             if p in self._silence:
@@ -441,7 +419,7 @@ class Normaliser:
         rows.add(self._index[p], row, n)
 
     @staticmethod
-    def _remember(p: int, row: _Row, n: int, state: _State) -> None:
+    def _remember(p: int, row: Row, n: int, state: State) -> None:
         state.value[p], state.status[p], state.ts[p], state.n[p] = row.value, row.status, row.ts, n
 
     # --------------------------------------------------------------------------------------------------------------- time
@@ -503,10 +481,10 @@ class Normaliser:
 
     def tick(self, now: int) -> list[Readings]:
         """The newest suppressed samples of signals whose longest silence has passed at `now` (µs), each with its own time."""
-        by_group: dict[str, _Rows] = {}
+        by_group: dict[str, Rows] = {}
         for p in [p for p in self._pending if self._due.get(p, now) <= now]:
             row = self._pending.pop(p)
-            self._store(p, row, now, self._state, by_group.setdefault(self._group[p], _Rows()))
+            self._store(p, row, now, self._state, by_group.setdefault(self._group[p], Rows()))
         for p in [p for p, at in self._told.items() if at + OVERSIZE_EVERY <= now]:
             del self._told[p]
             if p in self._oversize:

@@ -271,6 +271,10 @@ class Link:
             self.errors["short"] += 1
         self._last_answer = self._clock.monotonic()
         self._mute = False
+        if request.may_be_refused and answer.code and self._port is None:
+            # who does not know the function may not know its length either: what is left of the request goes with the connection
+            self._drop()
+            self._lost = None
         return answer
 
     # --------------------------------------------------------------------------------------- a wire that stays open

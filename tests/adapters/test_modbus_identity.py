@@ -86,6 +86,30 @@ async def test_a_device_that_does_not_know_the_function_is_asked_once_for_each_c
     assert not identities(line)
 
 
+async def test_one_that_does_not_know_the_length_of_the_request_either_loses_no_value() -> None:
+    """As a server made with libmodbus: it answers with exception 1, and takes what is left of the request for the next one."""
+    spoilt: set[int] = set()
+
+    def refuse(ask: Ask) -> bool:
+        ask.refuse(1)
+        spoilt.add(ask.connection)
+        return True
+
+    def lose(ask: Ask) -> bool:
+        if ask.connection in spoilt:
+            ask.writer.transport.abort()
+        return ask.connection in spoilt
+
+    server = Server(question_hook=refuse, hook=lose).holds(1, range(5))
+    async with server, running(server) as line:
+        await line.until(lambda: server.questions)
+        before = len(line.rows(0))
+        await line.until(lambda: len(line.rows(0)) > before + 20)
+        assert len(server.questions) == 1
+        assert server.connections == 2
+        assert not line.states("unit-1")
+
+
 @pytest.mark.parametrize("rtu", [False, True])
 async def test_one_that_is_silent_over_it_is_never_asked_again(tmp_path: Path, rtu: bool) -> None:
     server = Server(rtu=rtu, question_hook=lambda _: True).holds(1, range(5))

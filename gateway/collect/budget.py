@@ -121,11 +121,12 @@ class Budget:
 
     def _spent(self) -> Health:
         what = f"{self.limit} bytes" if self.limit < 10**8 else f"{self.limit / 1e9:.1f} GB"
+        what_zh = what.replace("bytes", "字节")
         return Health(
             "degraded",
             Bilingual(
                 f"the outbox's budget of {what} is spent; policy {self.policy}",
-                f"发件箱的额度 {what.replace('bytes', '字节')} 已用完；策略 {self.policy}",
+                f"发件箱的额度 {what_zh} 已用完；策略 {self.policy}",
             ),
             Bilingual(
                 "Bring back the bus and the store; or raise outbox.budget if the disk has room.",
@@ -140,7 +141,7 @@ class Budget:
             return told
         seconds = self.room(waiting)
         when = "" if seconds is None else f"; at this rate it is full in {days(seconds)}"
-        wann = "" if seconds is None else f"；按目前的速度，{days(seconds, chinese=True)}后用完"
+        when_zh = "" if seconds is None else f"；按目前的速度，{days(seconds, chinese=True)}后用完"
         held, limit = f"{waiting / 1e9:.3g} GB", f"{self.allowed / 1e9:.3g} GB"
         thinned = self.policy == "thin"
         health = Health(
@@ -148,7 +149,7 @@ class Budget:
             Bilingual(
                 f"the outbox holds {held} of {limit}{when}"
                 + ("; policy thin drops readings already" if thinned else ""),
-                f"发件箱已有 {held}，共 {limit}{wann}" + ("；策略 thin 已开始舍弃读数" if thinned else ""),
+                f"发件箱已有 {held}，共 {limit}{when_zh}" + ("；策略 thin 已开始舍弃读数" if thinned else ""),
             ),
             Bilingual(
                 f"Bring back the bus and the store, or raise outbox.budget; then policy {self.policy} decides what gives way.",

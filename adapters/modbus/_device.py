@@ -45,6 +45,8 @@ class Block:
     """The points of its values that somebody has asked for: those of the decoder without what only factors need."""
     scaled: bool = False
     """Some of its values are factors, or are multiplied by one."""
+    last: tuple[bytes, Answered] | None = field(default=None, repr=False, compare=False)
+    """The data bytes of its last response and what they said, where that depends on nothing else."""
 
 
 @dataclass(slots=True)
@@ -305,9 +307,13 @@ class Device:
 
     def decoded(self, block: Block, data: bytes) -> Answered:
         """What a block's response says; factors that are among it are used at once, and kept for other blocks."""
+        if block.last is not None and block.last[0] == data:
+            return block.last[1]
         values, status = block.decoder.decode(data)
         if not block.scaled:
-            return Answered(block.points, values, status, block.decoder.told)
+            got = Answered(block.points, values, status, block.decoder.told)
+            block.last = (data, got)
+            return got
         rows = list(zip(block.decoder.points, values, status or (0,) * len(values), strict=True))
         for point, value, code in rows:
             if point in self._sources:

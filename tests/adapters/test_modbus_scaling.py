@@ -10,7 +10,7 @@ from adapters.modbus import ModbusAdapter
 from adapters.modbus._device import Device
 from adapters.modbus._scaling import Factor, times
 from schemas.modbus import ScaleBy
-from schemas.status import BAD_NODE_ID_UNKNOWN, BAD_OUT_OF_RANGE, BAD_WAITING_FOR_INITIAL_DATA
+from schemas.status import BAD_NODE_ID_UNKNOWN, BAD_OUT_OF_RANGE, BAD_SENSOR_FAILURE, BAD_WAITING_FOR_INITIAL_DATA
 from tests.adapters.modbus_server import Ask, Running, Server, Spec, holding
 
 
@@ -191,3 +191,16 @@ async def test_an_atomic_group_with_a_bad_register_is_refused_as_a_whole_and_its
             for point in (1, 2):
                 assert line.rows(point) == [(None, BAD_NODE_ID_UNKNOWN)]
                 assert "2 long" in str(line.troubles(point)[0])
+
+
+def test_the_bytes_of_the_last_response_say_what_they_said_then() -> None:
+    """A sentinel in words too, and no longer once other bytes have come."""
+    words = holding(0, sentinels={0x7FFF: "BadSensorFailure"}, faults={0x7FFF: {"en": "no probe", "zh": "无探头"}})
+    device = Device(Spec(1).device(1, [words, holding(1)]).build().devices[0])
+    (block,) = device.scans["fast"].blocks
+    first = device.decoded(block, bytes.fromhex("7fff0005"))
+    again = device.decoded(block, bytes.fromhex("7fff0005"))
+    assert again is first
+    assert (again.status, list(again.values)[1], "no probe" in again.told[0]) == ([BAD_SENSOR_FAILURE, 0], 5, True)
+    other = device.decoded(block, bytes.fromhex("00070005"))
+    assert (list(other.values), other.status, other.told) == ([7, 5], None, {})

@@ -1,8 +1,8 @@
 """Who reads the registers of `_modbus_server.c` in a benchmark, a process each.
 
-`python -m benchmarks._modbus_client KIND PORT UNITS BLOCKS PERIOD SECONDS`, KIND being `gateway` (adapter, normaliser, recorder, and an outbox
-with durability `power`; one link, each unit a device, read once a PERIOD) or `pymodbus` (a bare loop over the blocks of the units that throws
-the answers away). Prints `{"blocks", "cpu", "wall"}` of the measured time. The gateway then waits for a line, by which the server
+`python -m benchmarks._modbus_client KIND PORT LINKS UNITS BLOCKS PERIOD SECONDS`, KIND being `gateway` (adapter, normaliser, recorder, and an outbox
+with durability `power`; each link a connection, each of its units a device, read once a PERIOD) or `pymodbus` (for each link a bare loop
+over the blocks of its units that throws the answers away). Prints `{"blocks", "cpu", "wall"}` of the measured time. The gateway then waits for a line, by which the server
 repeats its values, reads each of them once more, waits for another line with what the server tells of its answers, and prints what
 came of them: `{"compared", "missing", "twice"}` in values, and the errors and overruns of the link.
 """
@@ -37,27 +37,39 @@ async def _line() -> str:
     return await asyncio.to_thread(sys.stdin.readline)
 
 
-async def pymodbus(port: int, units: int, blocks: int, seconds: float) -> None:
+async def pymodbus(port: int, links: int, units: int, blocks: int, seconds: float) -> None:
     """pymodbus alone, as fast as it goes."""
     from pymodbus.client import AsyncModbusTcpClient
 
-    client = AsyncModbusTcpClient(HOST, port=port)
-    if not await client.connect():
-        raise RuntimeError(f"no connection to {HOST}:{port}")
-    done = 0
+    clients = [AsyncModbusTcpClient(HOST, port=port) for _ in range(links)]
+    for client in clients:
+        if not await client.connect():
+            raise RuntimeError(f"no connection to {HOST}:{port}")
     began, cpu = time.monotonic(), time.process_time()
-    while time.monotonic() - began < seconds:
-        for unit in range(1, units + 1):
-            for start in range(0, blocks * SIZE, SIZE):
-                answer = await client.read_holding_registers(start, count=SIZE, device_id=unit)
-                if answer.isError() or len(answer.registers) != SIZE:
-                    raise RuntimeError(f"unit {unit}, address {start}: {answer}")
-                done += 1
-    say(blocks=done, cpu=time.process_time() - cpu, wall=time.monotonic() - began)
-    client.close()
+
+    async def read(client: AsyncModbusTcpClient, mine: range) -> int:
+        done = 0
+        while time.monotonic() - began < seconds:
+            for unit in mine:
+                for start in range(0, blocks * SIZE, SIZE):
+                    answer = await client.read_holding_registers(start, count=SIZE, device_id=unit)
+                    if answer.isError() or len(answer.registers) != SIZE:
+                        raise RuntimeError(f"unit {unit}, address {start}: {answer}")
+                    done += 1
+        return done
+
+    counts = await asyncio.gather(*map(read, clients, _numbers(links, units)))
+    say(blocks=sum(counts), cpu=time.process_time() - cpu, wall=time.monotonic() - began)
+    for client in clients:
+        client.close()
 
 
-async def gateway(port: int, units: int, blocks: int, period: float, seconds: float) -> None:
+def _numbers(links: int, units: int) -> list[range]:
+    """The unit numbers of each link; no two links ask for the same."""
+    return [range(1 + link * units, 1 + (link + 1) * units) for link in range(links)]
+
+
+async def gateway(port: int, links: int, units: int, blocks: int, period: float, seconds: float) -> None:
     """The gateway's own way from the request to the durable outbox, with all that belongs to it."""
     from adapters.contract import SystemClock
     from gateway.collect.link import LinkHost
@@ -68,33 +80,39 @@ async def gateway(port: int, units: int, blocks: int, period: float, seconds: fl
     from gateway.ledger.outbox import Outbox
 
     with tempfile.TemporaryDirectory() as folder:
-        plan = resolve(load_config(configuration(Path(folder), port, units, blocks, period)))
+        plan = resolve(load_config(configuration(Path(folder), port, links, units, blocks, period)))
         outbox, thread = Outbox(Path(folder, "outbox.sqlite"), "power"), ThreadPoolExecutor(1)
         outbox.begin()
         clock = SystemClock()
         recorder = Recorder(outbox, thread, budget=1 << 40, policy="oldest", now_us=clock.now)
-        host = LinkHost(plan.links[0], recorder, clock=clock)
-        tasks = [asyncio.create_task(recorder.run()), asyncio.create_task(host.run())]
-        await _until(lambda: recorder.numbers.readings >= units * blocks * SIZE)
+        hosts = [LinkHost(link, recorder, clock=clock) for link in plan.links]
+        tasks = [asyncio.create_task(work) for work in (recorder.run(), *(host.run() for host in hosts))]
+        await _until(lambda: recorder.numbers.readings >= links * units * blocks * SIZE)
         await asyncio.sleep(_WARM_UP)
         before, cpu, began = recorder.numbers.readings, time.process_time(), time.monotonic()
         await asyncio.sleep(seconds)
         spent, wall = time.process_time() - cpu, time.monotonic() - began
         say(blocks=(recorder.numbers.readings - before) / SIZE, cpu=spent, wall=wall)
         await _line()
-        requests = host.counters().requests  # what does not change is not put: the readings do not grow any more
-        await _until(lambda: host.counters().requests > requests + 2 * units * blocks)
-        counters = host.counters()
+        asked = [host.counters().requests for host in hosts]  # what does not change is not put
+        for host, requests in zip(hosts, asked, strict=True):
+            await _until(lambda host=host, least=requests + 2 * units * blocks: host.counters().requests > least)  # type: ignore[misc]
+        counters = [host.counters() for host in hosts]
+        errors = sum((Counter(each.errors) for each in counters), Counter[str]())
         for task in reversed(tasks):  # the recorder last: it makes durable what is left
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         last = {(unit, start): k for unit, start, k in json.loads(await _line())["last"]}
         where = {
             signal.index: (unit, address)
-            for unit, device in enumerate(plan.links[0].devices, start=1)
+            for unit, device in enumerate(plan.devices, start=1)
             for address, signal in enumerate(device.signals)
         }
-        say(**looked_through(outbox, decode_body, where, last), errors=counters.errors, overruns=counters.overruns)
+        say(
+            **looked_through(outbox, decode_body, where, last),
+            errors=errors,
+            overruns=sum(each.overruns for each in counters),
+        )
         thread.shutdown()
         outbox.close()
 
@@ -106,8 +124,8 @@ async def _until(reached: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-def configuration(folder: Path, port: int, units: int, blocks: int, period: float) -> Path:
-    """A gateway with one link, and the profile of its devices beside it."""
+def configuration(folder: Path, port: int, links: int, units: int, blocks: int, period: float) -> Path:
+    """A gateway with so many links, and the profile of its devices beside it."""
     signals = [
         {"name": f"r{a}", "type": "uint16", "unit": "1", "address": {"table": "holding", "address": a}}
         for a in range(blocks * SIZE)
@@ -117,11 +135,17 @@ def configuration(folder: Path, port: int, units: int, blocks: int, period: floa
         "source": {"document": "benchmarks/_modbus_client.py"}, "verified": "simulator",
         "groups": {"default": {"period": period}}, "signals": signals,
     }  # fmt: skip
-    devices = [{"id": f"u{u}", "profile": "blocks.yaml", "settings": {"unit": u}} for u in range(1, units + 1)]
-    link = {"id": "l", "adapter": "modbus", "settings": {"host": HOST, "port": port}, "devices": devices}
+    settings = {"host": HOST, "port": port}
+    all_links = [
+        {
+            "id": f"l{number}", "adapter": "modbus", "settings": settings,
+            "devices": [{"id": f"u{u}", "profile": "blocks.yaml", "settings": {"unit": u}} for u in mine],
+        }
+        for number, mine in enumerate(_numbers(links, units))
+    ]  # fmt: skip
     file = folder / "guantong.yaml"
     (folder / "blocks.yaml").write_text(json.dumps(profile), encoding="utf-8")
-    file.write_text(json.dumps({"gateway": {"id": "bench"}, "links": [link]}), encoding="utf-8")
+    file.write_text(json.dumps({"gateway": {"id": "bench"}, "links": all_links}), encoding="utf-8")
     return file
 
 
@@ -167,11 +191,11 @@ def looked_through(
 if __name__ == "__main__":
     from gateway.platform import run
 
-    kind, port, units, blocks, period, seconds = sys.argv[1:]
+    kind, port, links, units, blocks, period, seconds = sys.argv[1:]
     if kind == "gateway":
-        work = gateway(int(port), int(units), int(blocks), float(period), float(seconds))
+        work = gateway(int(port), int(links), int(units), int(blocks), float(period), float(seconds))
     else:
-        work = pymodbus(int(port), int(units), int(blocks), float(seconds))
+        work = pymodbus(int(port), int(links), int(units), int(blocks), float(seconds))
 
     async def done() -> int:
         """The loop of the platform is that of the gateway, for both."""

@@ -1,9 +1,9 @@
 """Modbus TCP from the request to the durable outbox, beside a bare pymodbus loop and a libmodbus loop in C on the same server.
 
 The server is a process of its own, in C on libmodbus, and answers blocks of 125 registers. The clients take it one after the other, a process
-each, all on one connection: libmodbus and pymodbus read 80 blocks (10,000 registers) as fast as they can and throw them away; the
-gateway does so with everything that it does for a reading, between two halves of pymodbus's time, and then reads 100,000 registers
-once a second.
+each: libmodbus, on one connection, and pymodbus read 80 blocks (10,000 registers) as fast as they can and throw them away; the
+gateway does so with everything that it does for a reading, between two halves of pymodbus's time: on one link, and with the 80 blocks shared out
+among four and among sixteen links. Then it reads 100,000 registers once a second over one link.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from benchmarks._processes import ROOT, end, module, start
 
 SECONDS = 6.0 if SHORT else 30.0
 BLOCKS = 80
-"""Of each unit: 10,000 registers."""
+"""10,000 registers: of a unit alone on its link, else of one unit for each link together."""
+LINKS = (1, 4, 16)
 AT_ONCE = 0.001
 """A period that no scan keeps: the next one begins when one has ended."""
 GRID_UNITS = 10
@@ -54,7 +55,12 @@ def compiled(name: str, folder: Path) -> Path:
 
 
 def one(
-    server_program: Path, client_command: list[str], units: int = 1, period: float = AT_ONCE, seconds: float = SECONDS
+    server_program: Path,
+    client_command: list[str],
+    links: int = 1,
+    units: int = 1,
+    period: float = AT_ONCE,
+    seconds: float = SECONDS,
 ) -> dict[str, Any]:
     """Runs one client against a server of its own; what it measured and, of the gateway, what the outbox says of loss.
 
@@ -68,7 +74,7 @@ def one(
         if kind == "libmodbus":
             client = start([*command, port, str(BLOCKS), str(seconds)])
         else:
-            numbers = [str(units), str(BLOCKS), str(period), str(seconds)]
+            numbers = [str(links), str(units), str(BLOCKS // links), str(period), str(seconds)]
             client = start(module("benchmarks._modbus_client", kind, port, *numbers))
         measured = _line(client)
         if kind != "gateway":
@@ -128,34 +134,39 @@ def main() -> int:
         say(load_average())
         runs = {"libmodbus": one(server, ["libmodbus", str(loop)], seconds=SECONDS / 2)}
         _say("libmodbus", runs["libmodbus"])
-        before = one(server, ["pymodbus"], seconds=SECONDS / 2)
-        _say("pymodbus", before)
-        runs["gateway"] = one(server, ["gateway"])
-        _say("gateway", runs["gateway"])
-        after = one(server, ["pymodbus"], seconds=SECONDS / 2)
-        _say("pymodbus again", after)
-        runs["pymodbus"] = {key: before[key] + after[key] for key in before}
-        runs["grid"] = one(server, ["gateway"], GRID_UNITS, GRID)
+        for links in LINKS:
+            before = one(server, ["pymodbus"], links, seconds=SECONDS / 2)
+            _say(f"pymodbus, {links} links", before)
+            runs[f"gateway.{links}"] = one(server, ["gateway"], links)
+            _say(f"gateway, {links} links", runs[f"gateway.{links}"])
+            after = one(server, ["pymodbus"], links, seconds=SECONDS / 2)
+            _say(f"pymodbus again, {links} links", after)
+            runs[f"pymodbus.{links}"] = {key: before[key] + after[key] for key in before}
+        runs["grid"] = one(server, ["gateway"], 1, GRID_UNITS, GRID)
         _say("grid", runs["grid"])
         say(load_average())
     rate = {name: float(round(run["blocks"] / run["wall"])) for name, run in runs.items()}
-    bare, ours, grid = _cpu(runs["pymodbus"]), runs["gateway"], runs["grid"]
+    bare, ours, grid = _cpu(runs["pymodbus.1"]), runs["gateway.1"], runs["grid"]
+    shared = [(n, runs[f"gateway.{n}"], runs[f"pymodbus.{n}"]) for n in LINKS[1:]]
+    gateways = [ours, *(run for _, run, _ in shared), grid]
     tell([
         Figure("modbus.cpu_per_block", _cpu(ours), "µs", bare, AIM),
         Figure("modbus.cpu_per_block.libmodbus", _cpu(ours), "µs", _cpu(runs["libmodbus"])),
         Figure("modbus.cpu_per_value", _cpu(ours) / SIZE, "µs", bare / SIZE),
-        Figure("modbus.blocks", rate["gateway"], "blocks/s", rate["pymodbus"]),
-        Figure("modbus.values", rate["gateway"] * SIZE, "values/s", rate["pymodbus"] * SIZE),
+        Figure("modbus.blocks", rate["gateway.1"], "blocks/s", rate["pymodbus.1"]),
+        Figure("modbus.values", rate["gateway.1"] * SIZE, "values/s", rate["pymodbus.1"] * SIZE),
         Figure("modbus.blocks.libmodbus", rate["libmodbus"], "blocks/s"),
-        Figure("modbus.lost", float(ours["missing"]), "values", None, 0.0),
-        Figure("modbus.doubled", float(ours["twice"]), "values", None, 0.0),
+        *(Figure(f"modbus.{n}.cpu_per_block", _cpu(run), "µs", _cpu(yardstick), AIM) for n, run, yardstick in shared),
+        *(Figure(f"modbus.{n}.blocks", rate[f"gateway.{n}"], "blocks/s", rate[f"pymodbus.{n}"]) for n, _, _ in shared),
+        Figure("modbus.lost", float(sum(run["missing"] for run in gateways[:-1])), "values", None, 0.0),
+        Figure("modbus.doubled", float(sum(run["twice"] for run in gateways[:-1])), "values", None, 0.0),
         Figure("modbus.grid.cpu", 100 * grid["cpu"] / grid["wall"], "% of a core", None, AIM_GRID),
         Figure("modbus.grid.cpu_per_block", _cpu(grid), "µs", bare, AIM),
         Figure("modbus.grid.values", rate["grid"] * SIZE, "values/s", None, GRID_UNITS * BLOCKS * SIZE / GRID),
         Figure("modbus.grid.lost", float(grid["missing"]), "values", None, 0.0),
         Figure("modbus.grid.overruns", float(grid["overruns"]), "periods", None, 0.0),
     ])  # fmt: skip
-    return int(any(run["missing"] or run["twice"] or not run["compared"] for run in (ours, grid)))
+    return int(any(run["missing"] or run["twice"] or not run["compared"] for run in gateways))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Block:
 
     __slots__ = (
         "_converts", "_deadbands", "_form", "_gather", "_highs", "_kinds", "_lows", "_part", "_places", "_quick", "_silent", "_wide",
-        "able", "counted", "every", "index", "odd", "points", "soonest", "values",
+        "able", "counted", "every", "index", "moving", "odd", "points", "soonest", "values",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,8 @@ class Block:
         self.odd: list[int] = []
         """Rows that went the long way in the last answer."""
         self.soonest = 0
+        self.moving = False
+        """So many rows of the last answer were stored that the next one is taken as a whole at once."""
         self.index = [index[p] for p in places]
         """The plan index of each row."""
         self.counted = False

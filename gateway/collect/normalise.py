@@ -204,13 +204,17 @@ class Normaliser:
             if received < block.soonest:
                 if status is None and not block.odd and not block.every and block.values == values:
                     return None, block
-                differ = block.differing(values, status)
+                if not block.moving:
+                    differ = block.differing(values, status)
             block.soonest = 0
-            if block.able and status is None and not block.odd and (differ is None or differ.count(True) > FEW):
+            block.moving = differ is None or differ.count(True) > FEW
+            if block.moving and block.able and status is None and not block.odd:
                 found = block.whole(values, received, self._state, self._deadband, self._due, self._pending)
                 if found is not None:
                     block.done(values, [], received, self._due)
+                    block.moving = len(found[0]) > FEW
                     return self._readings(samples, *found), block
+            block.moving = False
         rows = Rows()
         odd = self._one_by_one(samples, points, values, differ, rows)
         if block is not None:

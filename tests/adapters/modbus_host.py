@@ -57,7 +57,8 @@ class ModbusHost(Host):
         Compared is up to what the host says is complete, and to `until` (µs). Before the first stored value nothing was promised.
         """
         end = self.complete_to() if until is None else min(self.complete_to(), until)
-        rows = [row for row in self.rows()[signal] if until is None or row[0] <= until]
+        every = self.rows()[signal]
+        rows = [row for row in every if until is None or row[0] <= until]
         assert rows, "nothing is stored"
         first_served: dict[Any, int] = {}
         for at, value in served:
@@ -65,7 +66,8 @@ class ModbusHost(Host):
         for ts, value in rows:
             assert value in first_served, f"{value} at {ts} was never served"
             assert ts >= first_served[value] - _CLOCKS, f"{value} is stored at {ts}, before it was served"
-        stored, begin = {value for _, value in rows}, rows[0][0]
+        # what was answered just before `until` came just after it
+        stored, begin = {value for _, value in every}, rows[0][0]
         missing = [(at, v) for at, v in served if begin <= at <= end and v not in stored]
         lost = [row for row in missing if not self._excused(signal, row[0])]
         assert not lost, f"{len(lost)} of {len(served)} served, not stored and in no gap: {lost[:5]}; {self.gaps()[:5]}"

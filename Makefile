@@ -52,6 +52,21 @@ SEED ?= 1
 FIRST ?= 1
 RUNS ?= $(if $(SHORT),12,200)
 
+.PHONY: chaos-usual
+chaos-usual: test-needs chaos-usual-needs ## The same faults on the usual ways: a loop with QoS 1, and ThingsBoard Gateway (SEED=, RUNS=)
+	@$(BIN)/python -m tests.faults.usual --seed $(SEED) --runs $(if $(filter file,$(origin RUNS)),14,$(RUNS)) --first $(FIRST) $(ARGS)
+
+.PHONY: chaos-usual-needs
+chaos-usual-needs: build/thingsboard-gateway/.stamp
+
+# An environment of its own, for nothing else. Its Modbus connector asks for exactly this pymodbus.
+build/thingsboard-gateway/.stamp: | $(BIN)/python
+	@echo "installing ThingsBoard Gateway, as a yardstick, into build/thingsboard-gateway"
+	@$(PYTHON) -m venv build/thingsboard-gateway
+	@build/thingsboard-gateway/bin/python -m pip --disable-pip-version-check --quiet --no-input install \
+	  --only-binary thingsboard-gateway thingsboard-gateway==3.8.5 pymodbus==3.9.2 pyserial==3.5 pyserial-asyncio==0.6
+	@touch $@
+
 .PHONY: chaos-opcua
 chaos-opcua: test-needs ## Run the OPC UA faults in their long form: 1,440 cuts of each of two servers, sixty restarts
 	@LONG=1 $(BIN)/python -m pytest tests/adapters/test_opcua_resumption.py tests/adapters/test_opcua_faults.py $(PYTEST_ARGS)

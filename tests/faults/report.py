@@ -105,13 +105,14 @@ def _commands(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"make chaos SEED={seed} RUNS={runs}" for seed, runs in sorted(count.items())]
 
 
-def write(page: Path, text: str) -> None:
+def write(page: Path, text: str, markers: tuple[str, str] = (BEGIN, END)) -> None:
     """Put the text between the markers of a page. Raises ValueError where it has none."""
     old = page.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
+    begin, end = markers
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
     if pattern.search(old) is None:
-        raise ValueError(f"{page}: there is no {BEGIN} … {END}; put both where the table shall be")
-    page.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{text}\n\n{END}", old), encoding="utf-8")
+        raise ValueError(f"{page}: there is no {begin} … {end}; put both where the table shall be")
+    page.write_text(pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", old), encoding="utf-8")
 
 
 def main() -> int:

@@ -68,6 +68,7 @@ int main(void)
         perror("cannot listen on 127.0.0.1");
         return 1;
     }
+    modbus_set_response_timeout(context, 0, 1000); /* how long it sleeps at a function that it does not have, whoever else waits */
     printf("{\"port\":%d}\n", ntohs(name.sin_port));
     fflush(stdout);
     struct pollfd polled[2 + CLIENTS] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = listener, .events = POLLIN}};

@@ -20,7 +20,7 @@ from benchmarks._figures import SHORT, Figure, load_average, say, tell
 from benchmarks._modbus_client import SIZE
 from benchmarks._processes import ROOT, end, module, start
 
-SECONDS = 6.0 if SHORT else 30.0
+SECONDS = 4.0 if SHORT else 30.0
 BLOCKS = 80
 """10,000 registers: of a unit alone on its link, else of one unit for each link together."""
 LINKS = (1, 4, 16)

@@ -194,7 +194,7 @@ class Normaliser:
         """An answer of a polled device: one time for all. Of one whose points came like this before, only what differs is looked at."""
         received, status = samples.received, samples.status
         block = self._blocks.get(points[0])
-        if block is None or block.points != points or samples.flags is not None:
+        if block is None or (block.points is not points and block.points != points) or samples.flags is not None:
             self._check(samples)
             block = self._new_block(points, plain=samples.flags is None)
         else:

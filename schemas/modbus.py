@@ -6,6 +6,7 @@ date-times are named in `LAYOUTS`.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
@@ -111,6 +112,8 @@ class ScaleBy(Strict):
             )
         if self.scale == 0:
             raise ValueError(Bilingual("scale 0 makes every value 0", "scale 为 0 会使所有数值为 0"))
+        if not math.isfinite(self.scale):
+            raise ValueError(Bilingual(f"scale {self.scale} is no number", f"scale {self.scale} 不是数值"))
         return self
 
     def __str__(self) -> str:
@@ -139,7 +142,7 @@ def _scale_by(text: str) -> dict[str, Any]:
             data["order"] = word
         elif word in _FACTOR_TYPES:
             data["type"] = word
-        elif re.fullmatch(r"\*-?[0-9.]+(e-?\d+)?", word):
+        elif re.fullmatch(r"\*-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", word):
             data["scale"] = float(word[1:])
         else:
             raise ValueError(

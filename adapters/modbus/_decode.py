@@ -61,7 +61,7 @@ def check_address(address: ModbusAddress) -> str | None:
         try:
             "".encode(address.encoding)
             b"".decode(address.encoding)
-        except LookupError:
+        except (LookupError, ValueError):  # no such encoding; no name at all
             return Bilingual(
                 f"encoding {address.encoding!r} is not known: write utf-8, ascii, gbk, latin-1 or utf-16-be",
                 f"不认识的编码 {address.encoding!r}：请写 utf-8、ascii、gbk、latin-1 或 utf-16-be",

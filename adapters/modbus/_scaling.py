@@ -12,6 +12,8 @@ from schemas.modbus import ModbusAddress, ScaleBy
 from schemas.status import BAD_OUT_OF_RANGE, BAD_WAITING_FOR_INITIAL_DATA, info
 
 _MOST_DIGITS = 30
+_LARGEST = 10**_MOST_DIGITS
+"""Up to here a whole factor is exact; what is beyond, or below its reciprocal, is rubbish that must not be more than a wrong number."""
 Source = tuple[Any, int]
 """What a factor's registers held last, and its StatusCode."""
 UNREAD: Source = (None, BAD_WAITING_FOR_INITIAL_DATA)
@@ -36,9 +38,11 @@ class Factor:
             if held != int(held) or abs(held) > _MOST_DIGITS:
                 return 1, BAD_OUT_OF_RANGE
             power = 10 ** int(held)
-            return (power if self.constant == 1 else power * self.constant), 0
-        # A ratio of 0 is one that was never set; all values would be 0 and look good.
-        return (held * self.constant, 0) if held else (1, BAD_OUT_OF_RANGE)
+            number = power if self.constant == 1 else power * self.constant
+        else:
+            number = held * self.constant
+        # A ratio of 0 is one that was never set; all values would be 0 and look good. Rubbish may be beyond all numbers.
+        return (number, 0) if number and math.isfinite(number) else (1, BAD_OUT_OF_RANGE)
 
 
 def times(value: Any, factor: int | float) -> Any:
@@ -47,11 +51,12 @@ def times(value: Any, factor: int | float) -> Any:
         return value
     if isinstance(value, list):
         return [times(each, factor) for each in value]
-    if factor == int(factor):
+    if abs(factor) <= _LARGEST and factor == int(factor):
         return value * int(factor)
-    divisor = round(1 / factor)
-    if abs(divisor) > 1 and 1 / divisor == factor:
-        return value / divisor
+    if abs(factor) >= 1 / _LARGEST:
+        divisor = round(1 / factor)
+        if abs(divisor) > 1 and 1 / divisor == factor:
+            return value / divisor
     return value * factor
 
 
@@ -66,6 +71,11 @@ def constant(address: ModbusAddress, ratios: Mapping[str, float]) -> float | Bil
                 f"变比 {name!r} 不在规则的 `ratios` 之中（{known}）：请在那里给出数值，直接接入时为 1",
             )
         product *= ratios[name]
+    if not product or not math.isfinite(product):
+        return Bilingual(
+            f"the ratios {', '.join(address.ratio)} make {product:g}: check the `ratios` of the rules",
+            f"变比 {', '.join(address.ratio)} 之积为 {product:g}：请检查规则中的 `ratios`",
+        )
     return product
 
 

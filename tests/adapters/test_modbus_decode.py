@@ -240,6 +240,7 @@ def test_what_is_wrong_with_an_address_is_said_with_the_nearest_right_thing() ->
     assert "BadSensorFailure" in str(check_address(typo))
     encoding = ModbusAddress(table="holding", address=0, type="string", length=2, encoding="utf-99")
     assert "utf-99" in str(check_address(encoding))
+    assert "encoding" in str(check_address(encoding.model_copy(update={"encoding": "utf\0"})))
 
 
 def one(data: str | bytes, **address: Any) -> tuple[Any, int]:

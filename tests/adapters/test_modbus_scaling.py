@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from adapters.modbus import ModbusAdapter
 from adapters.modbus._device import Device
-from adapters.modbus._scaling import Factor, times
+from adapters.modbus._scaling import Factor, constant, times
 from schemas.modbus import ScaleBy
 from schemas.status import BAD_NODE_ID_UNKNOWN, BAD_OUT_OF_RANGE, BAD_SENSOR_FAILURE, BAD_WAITING_FOR_INITIAL_DATA
 from tests.adapters.modbus_server import Ask, Running, Server, Spec, holding
@@ -28,6 +29,9 @@ def running(spec: Spec) -> Running:
         (7, 2.5, 17.5),
         ([1, 3], 0.1, [0.1, 0.3]),
         (5, -0.5, -2.5),
+        (3, float("inf"), float("inf")),
+        (0, 5e-324, 0.0),
+        (1, 1.7e308, 1.7e308),
     ],
 )
 def test_products_are_exact_where_they_can_be(value: Any, factor: float, product: Any) -> None:
@@ -45,6 +49,8 @@ def test_products_are_exact_where_they_can_be(value: Any, factor: float, product
         (Factor(1.0, 5, exponent=True), (-32768, 0), (1, BAD_OUT_OF_RANGE)),
         (Factor(1.0, 5), (0, 0), (1, BAD_OUT_OF_RANGE)),
         (Factor(1.0, 5), (float("nan"), 0), (1, BAD_OUT_OF_RANGE)),
+        (Factor(10.0, 5), (1.7e308, 0), (1, BAD_OUT_OF_RANGE)),
+        (Factor(0.1, 5), (5e-324, 0), (1, BAD_OUT_OF_RANGE)),
         (Factor(1.0, 5), (None, BAD_NODE_ID_UNKNOWN), (1, BAD_NODE_ID_UNKNOWN)),
     ],
 )
@@ -53,11 +59,42 @@ def test_factors(factor: Factor, source: Any, expected: tuple[Any, int]) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["ct/ratio", "holding 6 uint16", "input 49 int16 exponent", "holding 6 uint32 CDAB *0.1", "ct/ratio *-2.5"]
+    "text",
+    [
+        "ct/ratio",
+        "holding 6 uint16",
+        "input 49 int16 exponent",
+        "holding 6 uint32 CDAB *0.1",
+        "ct/ratio *-2.5",
+        "ct/ratio *1e+20",
+    ],
 )
 def test_a_factor_in_one_line_is_written_as_it_is_read(text: str) -> None:
     assert str(ScaleBy.model_validate(text)) == text
     assert ScaleBy.model_validate(str(ScaleBy.model_validate(text))) == ScaleBy.model_validate(text)
+
+
+@pytest.mark.parametrize("text", ["holding 6 *1.2.3", "holding 6 *.", "holding 6 *1e999", "holding 6 *0"])
+def test_a_factor_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match=r"scale|is not understood"):
+        ScaleBy.model_validate(text)
+
+
+@pytest.mark.parametrize("ratio", [0, float("inf"), float("nan")])
+def test_a_ratio_that_is_no_number_is_a_mistake_of_its_points(ratio: float) -> None:
+    told = constant(holding(5, ratio=("ct", "pt")), {"ct": 40, "pt": ratio})
+    assert isinstance(told, str)
+    assert "ct, pt" in told
+
+
+async def test_a_factor_beyond_all_numbers_costs_its_own_value() -> None:
+    """Rubbish in the register of a factor: 0x7FEF… is 1.8e308."""
+    async with Server().holds(1, range(20)).holds(1, {0: 0x7FEF, 1: 0xFFFF, 2: 0xFFFF, 3: 0xFFFF}) as server:
+        spec = Spec(server.port).device(1, [holding(5, scale_by="holding 0 float64 *10"), holding(6)])
+        async with running(spec) as line:
+            await line.until(lambda: len(line.rows(1)) > 3)
+        assert set(line.rows(0)) == {(5, BAD_OUT_OF_RANGE)}
+        assert {value for value, _ in line.rows(1)} == {6}
 
 
 async def test_ratios_of_the_configuration() -> None:

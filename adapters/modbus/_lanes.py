@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from enum import IntEnum
+from typing import Final
+
+OWED_WITHIN: Final = 1.0
+"""Seconds for which a one-off read waits at most for the scan that had to give way to the one before."""
 
 
 class Lane(IntEnum):
@@ -75,3 +79,42 @@ class Lanes:
         if self._last is Lane.ONCE:
             return Lane.COMMAND, Lane.SCAN, Lane.ONCE
         return Lane.COMMAND, Lane.ONCE, Lane.SCAN
+
+
+class Owed:
+    """Units of which a scan was turned away, since somebody had just asked them and they need a rest.
+
+    A scan does not wait for that, since others could be asked meanwhile; a one-off read does. Whoever reads such a unit without end would
+    have it alone: so the next one-off read lets the scan go first.
+    """
+
+    def __init__(self) -> None:
+        self._units: dict[int, asyncio.Event] = {}
+
+    def turned_away(self, unit: int) -> None:
+        """A scan was."""
+        self._units.setdefault(unit, asyncio.Event())
+
+    def paid(self, unit: int) -> None:
+        """A scan has the wire."""
+        event = self._units.pop(unit, None)
+        if event is not None:
+            event.set()
+
+    async def first(self, unit: int) -> bool:
+        """Whether a scan had to go first, which it has done by now; one of a unit that has fallen silent may not come."""
+        event = self._units.get(unit)
+        if event is None:
+            return False
+        try:
+            async with asyncio.timeout(OWED_WITHIN):
+                await event.wait()
+        except TimeoutError:
+            if self._units.get(unit) is event:
+                del self._units[unit]
+        return True
+
+    def clear(self) -> None:
+        """The link is closed: nobody waits any more."""
+        for unit in list(self._units):
+            self.paid(unit)

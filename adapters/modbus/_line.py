@@ -220,9 +220,8 @@ class Line:
         try:
             request = work.request if isinstance(work, Refused) else work.request()
             response = await self._link.request(request, device.rules.timeout, Lane.SCAN)
-        except NotNowError:  # somebody else has asked it meanwhile: the other units need not wait for it
-            unit.free_at = self._link.quiet_until(unit.number)
-            unit.settle()
+        except NotNowError:
+            self._put_off(unit)
             return items
         except NoAnswerError:
             self._watch.vain += self._link.taken
@@ -250,6 +249,11 @@ class Line:
         unit.settle()
         return items
 
+    def _put_off(self, unit: Unit) -> None:
+        """Somebody else has asked it meanwhile: the other units need not wait for it."""
+        unit.free_at = self._link.quiet_until(unit.number)
+        unit.settle()
+
     def _waits_for(self, unit: Unit, work: Scan | Refused) -> bool:
         """The device says that it is busy: whether it is asked for the same once more within the slot, after a while."""
         if isinstance(work, Refused):
@@ -265,7 +269,11 @@ class Line:
 
     async def _identify(self, unit: Unit) -> list[Item]:
         """One question of who it is."""
-        told = await unit.identification.step(self._link, unit.number, unit.devices[0].rules.timeout)
+        try:
+            told = await unit.identification.step(self._link, unit.number, unit.timeout)
+        except NotNowError:
+            self._put_off(unit)
+            return []
         unit.free_at = max(unit.free_at, self._link.quiet_until(unit.number))
         self._schedule.served(unit)
         unit.settle()

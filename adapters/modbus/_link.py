@@ -26,7 +26,7 @@ from adapters.modbus._codec import RawDecoder, Request, Response, wrong
 from adapters.modbus._dial_in import Seat
 from adapters.modbus._errors import ForeignMasterError, closed_by_peer, not_connected, open_failed
 from adapters.modbus._frames import frame_log, tracer
-from adapters.modbus._lanes import Lane, Lanes
+from adapters.modbus._lanes import Lane, Lanes, Owed
 from adapters.modbus._opening import ClosingError, dialled_in, listened_to
 from adapters.modbus._settings import ModbusLinkSettings
 from adapters.modbus._wire import Wire, foreign_request
@@ -77,6 +77,7 @@ class Link:
         stays open, its answer to an earlier request may still come."""
         self.pauses: dict[int, float] = {}
         """Unit -> seconds of rest that it needs between an answer and the next request."""
+        self._owed = Owed()
         self._client: Client | None = None
         self._decoder = RawDecoder(clock.now)
         self._lanes = Lanes()
@@ -118,6 +119,7 @@ class Link:
         """Closes the link, now; a request under way raises ClosingError."""
         if self._closing is not None:
             self._closing.set()
+        self._owed.clear()
         self._drop()
         port, self._port = self._port, None
         if self._seat is not None:
@@ -166,16 +168,22 @@ class Link:
     async def _turn(self, request: Request, lane: Lane) -> float:
         """Takes the wire, when this request may be sent. Returns for how many seconds it has rested with it."""
         given_way = False
+        unit = request.dev_id
         while True:
-            quiet = self.quiet_until(request.dev_id) - self._clock.monotonic()
+            quiet = self.quiet_until(unit) - self._clock.monotonic()
             if quiet > 0 and lane is Lane.SCAN:
+                self._owed.turned_away(unit)
                 raise NotNowError
             if quiet > 0:  # the others have the wire meanwhile
                 await asyncio.sleep(quiet)
+            if lane is Lane.ONCE and await self._owed.first(unit):
+                continue
             await self._lanes.take(lane)
-            if self.quiet_until(request.dev_id) > self._clock.monotonic():  # somebody else has asked it meanwhile
+            if self.quiet_until(unit) > self._clock.monotonic():  # somebody else has asked it meanwhile
                 self._lanes.give()
                 continue
+            if lane is Lane.SCAN:
+                self._owed.paid(unit)
             free_at = max(self._free_at, self._port.free_at) if self._port is not None else self._free_at
             if not free_at:
                 return 0.0

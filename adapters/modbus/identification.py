@@ -12,7 +12,8 @@ from typing import Final
 
 from adapters.contract import TransientError
 from adapters.modbus._codec import Request, Response
-from adapters.modbus._link import Link, NoAnswerError
+from adapters.modbus._lanes import Lane
+from adapters.modbus._link import Link, NoAnswerError, NotNowError
 
 FUNCTION: Final = 0x2B
 _MEI: Final = 0x0E
@@ -145,12 +146,16 @@ class Identification:
     async def step(self, link: Link, unit: int, timeout: float) -> dict[str, str] | None:
         """Asks for one part. Returns all objects by name once they are complete, and there are any.
 
-        Raises TransientError when the link is lost over it, ClosingError.
+        Raises TransientError when the link is lost over it, ClosingError, and NotNowError where the unit is not to be asked yet.
         """
         self._requests += 1
         self.wanted = False
         try:
-            response = await link.request(IdentifyRequest(unit, self._code, self._first), timeout)
+            response = await link.request(IdentifyRequest(unit, self._code, self._first), timeout, Lane.SCAN)
+        except NotNowError:
+            self._requests -= 1
+            self.wanted = True
+            raise
         except NoAnswerError:
             self._strikes += 1
             self._silent, self._due = True, False  # it may have died just now: its next answer tells

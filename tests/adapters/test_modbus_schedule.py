@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from itertools import pairwise
 from statistics import median
@@ -13,6 +14,7 @@ import pytest
 from adapters.contract import DeviceState, LinkSpec, Lost, Samples, TransientError
 from adapters.modbus._codec import Request
 from adapters.modbus._lanes import Lane, Lanes
+from adapters.modbus._link import NoAnswerError
 from adapters.modbus._read import read_plain
 from schemas.profile import Group
 from schemas.wire import Cause
@@ -284,6 +286,51 @@ def test_a_one_off_request_keeps_the_pause_that_a_device_needs_and_holds_up_no_o
     assert min(wire.intervals(1)) >= 0.52 - 1e-6
     assert len(wire.times(1, 0)) >= 28
     assert max(wire.intervals(2)) <= 0.1 + 0.045
+
+
+@pytest.mark.parametrize("others", [0, 4])
+def test_who_reads_a_device_without_end_does_not_have_it_alone(others: int) -> None:
+    """It needs a rest between two requests, and both wait for that; also where other units fill the line."""
+    wire = Wire(answer=0.02)
+    spec = Spec(1).device(1, [holding(0)], period=1.0, pause=0.2)
+    for unit in range(2, 2 + others):
+        spec.device(unit, [holding(0)], period=0.05)
+    took: list[float] = []
+
+    async def script(run: VirtualRun) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            asked = loop.time()
+            await run.link.request(Request(1, 3, 4000, 1), 1.0)
+            took.append(loop.time() - asked)
+
+    run(spec, wire, 30, beside=script)
+    assert len(wire.times(1, 0)) >= 27
+    assert max(wire.intervals(1, 0)) <= 1.5
+    assert len(wire.times(1, 4000)) >= 60
+    assert max(took) <= 1.0
+
+
+def test_a_one_off_read_does_not_wait_long_for_a_scan_that_does_not_come() -> None:
+    """A scan was turned away, and then the unit died: one-off reads of it go on."""
+    wire = Wire(answer=0.02)
+    spec = Spec(1).device(1, [holding(0)], period=0.1, pause=0.5, timeout=0.1).device(2, [holding(0)], period=0.1)
+    took: list[float] = []
+
+    async def person(run: VirtualRun) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(1.0)
+        for n in range(20):
+            if n == 1:
+                wire.dead.add(1)
+            asked = loop.time()
+            with contextlib.suppress(NoAnswerError):
+                await run.link.request(Request(1, 3, 4000, 1), 0.1)
+            took.append(loop.time() - asked)
+
+    run(spec, wire, 60, beside=person)
+    assert len(took) == 20
+    assert max(took) <= 2.5
 
 
 async def test_commands_go_before_one_off_reads_and_these_in_turn_with_scans() -> None:

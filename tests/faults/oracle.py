@@ -140,14 +140,11 @@ class Oracle:
         return self._waited - before > STARVED * (self._looked - since)
 
     def _latest(self) -> bool:
-        """`latest` of every signal is the newest stored reading, or a newer one."""
-        signals = self._rig.reader.signals()
-        names = {
-            signal.id: f"{signal.device}/{signal.name}"
-            for signal in signals
-            if signal.device not in self._rig.load.dead
-        }
-        newest = {row.signal: row for row in self._rig.reader.snapshot().rows if row.signal in names}
+        """`latest` of every signal is the newest stored reading, or a newer one; of a device without connection it has no value."""
+        signals, snapshot = self._rig.reader.signals(), self._rig.reader.snapshot()
+        down = self._rig.load.dead | {interval.device for interval in snapshot.connections}
+        names = {signal.id: f"{signal.device}/{signal.name}" for signal in signals if signal.device not in down}
+        newest = {row.signal: row for row in snapshot.rows if row.signal in names}
         items = latest_of(self._rig)
         for number, row in newest.items():
             item = items[names[number]]

@@ -75,10 +75,12 @@ class Backfill:
         live: Mapping[int, Told] | None = None,
         witnesses: Mapping[int, Sequence[Told]] | None = None,
         longest: float | None = None,
+        until: int = 0,
     ) -> None:
         """`since` (µs, gateway's clock): up to when everything is durable. `live`: the row of each point up to which its history must go;
         None sets the group to remember its first live rows. `witnesses`: further live rows that a history must have to be believed.
-        `longest` is the time (s) for all of it, `LONGEST` if None."""
+        `longest` is the time (s) for all of it, `LONGEST` if None. `until` (µs): the end of what is missing, where it is later than now, as
+        with a server whose clock is ahead."""
         self._session = session
         self._outlet = outlet
         self._clock = clock
@@ -95,7 +97,7 @@ class Backfill:
         self._longest = LONGEST if longest is None else longest
         self._until = clock.monotonic() + self._longest
         self._rows = 0
-        self._end = since
+        self._end = self._at_least = max(since, until)
 
     async def run(self, items: Sequence[Item], *, events: bool) -> None:
         """`items` of the group, subscribed; `events`: whether the device also has events, which no history of values fills.
@@ -130,7 +132,7 @@ class Backfill:
 
     async def _fill(self, items: Sequence[Item], wanted: Sequence[Item]) -> list[Missed]:
         await self._first_values(items)
-        end = self._end = self._clock.now()
+        end = self._end = max(self._clock.now(), self._at_least)
         offset = self._server_clock.offset or 0
         shift = offset if abs(offset) > TOLERANCE else 0
         margin = _MARGIN + (0 if shift else abs(offset))
@@ -159,7 +161,11 @@ class Backfill:
             await asyncio.sleep(0.02)
 
     async def _reach_back(self, filled: Sequence[_Filled], start: int) -> None:
-        rows = await _history.before(self._session, [each.item.node for each in filled], start)
+        nodes = [each.item.node for each in filled]
+        try:
+            rows = await _history.before(self._session, nodes, start, self._in_time)
+        except OutOfTimeError:
+            return  # nor is anything read then, which tells why
         for each, row in zip(filled, rows, strict=True):
             if row is not None:
                 each.first = start
@@ -173,11 +179,11 @@ class Backfill:
             for row in rows:
                 self._note(each, row)
             await self._give(each.item.point.id, rows)
-            if self._clock.monotonic() > self._until:
-                raise OutOfTimeError(f"not read within {self._longest:g} s")
+            self._in_time()
 
         try:
-            problems = await _history.raw(self._session, [each.item.node for each in filled], start, stop, take)
+            nodes = [each.item.node for each in filled]
+            problems = await _history.raw(self._session, nodes, start, stop, take, self._in_time)
         except OutOfTimeError as error:
             problems = [str(error)] * len(filled)
         for each, problem in zip(filled, problems, strict=True):
@@ -186,6 +192,10 @@ class Backfill:
                 each.meeting = None
                 if problem == _history.DISORDERED:
                     each.first = None  # what came may lack anything
+
+    def _in_time(self) -> None:
+        if self._clock.monotonic() > self._until:
+            raise OutOfTimeError(f"not read within {self._longest:g} s")
 
     def _note(self, each: _Filled, row: Row) -> None:
         each.last = row

@@ -83,10 +83,17 @@ async def kept(session: Session, nodes: Sequence[Any]) -> list[bool]:
     return found
 
 
-async def before(session: Session, nodes: Sequence[Any], at: int) -> list[Row | None]:
-    """The newest value of each node in its history that is not later than `at` (µs, server's clock); None without one."""
+def _no_hurry() -> None:
+    pass
+
+
+async def before(
+    session: Session, nodes: Sequence[Any], at: int, in_time: Callable[[], None] = _no_hurry
+) -> list[Row | None]:
+    """The newest value of each node in its history that is not later than `at` (µs, server's clock); None without one. `in_time` as in `raw`."""
 
     async def call(piece: Sequence[Any]) -> list[HistoryPart]:
+        in_time()
         wanted = [_Node(i, node, at, at) for i, node in enumerate(piece)]
         return await _ask(session, wanted, _time(at), _EARLIEST, 1)
 
@@ -96,27 +103,30 @@ async def before(session: Session, nodes: Sequence[Any], at: int) -> list[Row | 
     return [row if row is not None and row[2] is not None and row[2] <= at else None for row in rows]
 
 
-async def raw(session: Session, nodes: Sequence[Any], start: int, end: int, take: Take) -> list[str | None]:
+async def raw(
+    session: Session, nodes: Sequence[Any], start: int, end: int, take: Take, in_time: Callable[[], None] = _no_hurry
+) -> list[str | None]:
     """Gives `take` every value of each node from `start` to `end` (µs, server's clock, both inclusive); for each node what kept it
     from being read to the end, None if nothing did.
 
     A server that ends an answer at the number of values asked for, without a continuation point, is asked again from there; where that
     answer is in no order, for half of the range, and half of that, until an answer holds all of its range.
-    Raises asyncua's and the network's errors, and whatever `take` raises; continuation points are then given back.
+    `in_time` is called before each request, and raises OutOfTimeError when there shall be no more of them.
+    Raises asyncua's and the network's errors, and whatever `take` raises. Continuation points are given back where the time is over.
     """
     states = [_Node(i, node, start, end) for i, node in enumerate(nodes)]
     size = session.limits.of(HISTORY)
     for first in range(0, len(states), size):
         batch = states[first : first + size]
         try:
-            await _batch(session, batch, take)
+            await _batch(session, batch, take, in_time)
         except OutOfTimeError:
             await _give_back(session, batch)
             raise
     return [state.problem for state in states]
 
 
-async def _batch(session: Session, batch: list[_Node], take: Take) -> None:
+async def _batch(session: Session, batch: list[_Node], take: Take, in_time: Callable[[], None]) -> None:
     """Some nodes to their ends, so that few continuation points are open at the server."""
     alone = False
     while open_ones := [state for state in batch if not state.done]:
@@ -127,6 +137,7 @@ async def _batch(session: Session, batch: list[_Node], take: Take) -> None:
         for states in by_range.values():
 
             async def call(piece: Sequence[_Node]) -> list[HistoryPart]:
+                in_time()
                 return await _ask(session, piece, _time(piece[0].start), _time(piece[0].end), VALUES)
 
             for state, part in zip(states, await session.limits.calls(HISTORY, states, call), strict=True):

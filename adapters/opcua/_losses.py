@@ -24,7 +24,7 @@ from adapters.opcua._resolve import Unresolved
 from adapters.opcua._server_clock import ServerClock
 from adapters.opcua._session import Row, Session
 from adapters.opcua._strings import settle
-from adapters.opcua._subscription import Group
+from adapters.opcua._subscription import Group, Told
 from schemas.wire import Cause, Flag
 
 log = logging.getLogger("guantong.opcua")
@@ -86,14 +86,16 @@ class Losses:
             while group.holes and not group.growing and not group.answering:
                 began = self._clock.monotonic()
                 async with self._one, group.reading:
-                    await self._fill(group)
+                    if not group.growing:  # a loss that began while this one waited has no end yet
+                        await self._fill(group)
                 await asyncio.sleep(max(min(group.period, _AT_ONCE), self._clock.monotonic() - began))
         finally:
             self._busy.discard(key)
 
     async def _fill(self, group: Group) -> None:
         """Raises asyncua's and the network's errors when the link is lost: the losses then stay with the group."""
-        points = sorted({point for hole in group.holes for point in hole.points or ()})
+        holes = list(group.holes)
+        points = sorted({point for hole in holes for point in hole.points or ()})
         items = readable([item for point in points if (item := self._items().get(point)) is not None])
         rows: list[Row] = []
         if items:
@@ -108,7 +110,15 @@ class Losses:
         live = dict(zip((item.point.id for item in items), rows, strict=False))
         hopeless = self._hopeless(points)
         without = await fill(
-            self._session, self._outlet, self._clock, self._server_clock, group, items, live, history=not hopeless
+            self._session,
+            self._outlet,
+            self._clock,
+            self._server_clock,
+            group,
+            holes,
+            items,
+            live,
+            history=not hopeless,
         )
         self._without.update(dict.fromkeys(without, self._clock.monotonic() + _WITHOUT))
 
@@ -119,6 +129,7 @@ async def fill(
     clock: Clock,
     server_clock: ServerClock,
     group: Group,
+    holes: Sequence[Lost],
     items: Sequence[Item],
     live: Mapping[int, Row],
     *,
@@ -126,21 +137,22 @@ async def fill(
 ) -> set[int]:
     """Reads from the history what the group's losses left out, up to the present values in `live` (by point), hands these on as well, and tells
     what of the losses stays. Gives back the points that have no history. To be called with `group.reading` held.
-    Without `history` nothing is read: it is known that there is none.
 
-    Raises asyncua's and the network's errors when the link is lost; the losses then stay with the group.
+    `holes`: the losses that the group had before `live` was read, none of them growing; what came since is left to the next time, as nothing
+    shows that the history goes on over it. Without `history` nothing is read: it is known that there is none.
+    Raises asyncua's and the network's errors when the link is lost; the losses and their witnesses then stay with the group.
     """
-    holes, witnesses = list(group.holes), group.witnesses
-    group.witnesses, group.unwitnessed = {}, set()
+    witnesses = {point: list(rows) for point, rows in group.witnesses.items()}
     points = {point for hole in holes for point in hole.points or ()}
     wanted = [item for item in items if item.point.id in points and item.point.id in live]
     missed, without = None, set[int]()
     if wanted:
         outlet.put(Interrupted(group.device, group.name, [item.point.id for item in wanted]))
-        since = min(hole.start for hole in holes)
+        since, until = min(_start(hole) for hole in holes), max(hole.end for hole in holes)
         backfill = Backfill(
             session, outlet, clock, server_clock, group, since,
             live={point: (row[0], row[1], row[2]) for point, row in live.items()}, witnesses=witnesses, longest=LONGEST,
+            until=until,
         )  # fmt: skip
         if history:
             missed = await backfill.points(wanted)
@@ -150,10 +162,19 @@ async def fill(
         unread = tuple(points - {item.point.id for item in wanted})
         missed = [_of(part, wanted) for part in missed]
         if unread:
-            missed.append(Missed(unread, since, max(hole.end for hole in holes), "not readable"))
+            missed.append(Missed(unread, since, until, "not readable"))
     del group.holes[: len(holes)]
+    _pass_on(group, witnesses)
     outlet.put(Refilled(group.device, group.name, holes, holes if missed is None else _rest(holes, missed)))
     return without
+
+
+def _pass_on(group: Group, used: Mapping[int, Sequence[Told]]) -> None:
+    """Of the witnesses those stay that the losses since need; `used` are what those before had."""
+    later = {point for hole in group.holes for point in hole.points or ()}
+    left = {point: rows[len(used.get(point, ())) :] for point, rows in group.witnesses.items() if point in later}
+    group.witnesses = {point: rows for point, rows in left.items() if rows}
+    group.unwitnessed &= later
 
 
 async def hand_on(outlet: Outlet, clock: Clock, group: Group, items: Sequence[Item], rows: Sequence[Row]) -> None:
@@ -175,24 +196,38 @@ def readable(items: Iterable[Item]) -> list[Item]:
     return [item for item in items if item.alive and item.node is not None and not isinstance(item.node, Unresolved)]
 
 
+def _start(hole: Lost) -> int:
+    """Where a loss begins; its end, if the gateway's clock was set back over it."""
+    return min(hole.start, hole.end)
+
+
 def _of(part: Missed, items: Sequence[Item]) -> Missed:
     """The same, with the points named."""
     return part if part.points is not None else replace(part, points=tuple(item.point.id for item in items))
 
 
 def _rest(holes: Sequence[Lost], missed: Sequence[Missed]) -> list[Lost]:
-    """What of these losses stays: the parts of them of which the history is shown not to be there.
+    """What of these losses stays: the parts of them of which the history is shown not to be there, points with the same bounds together.
 
     A history that has not got one of the live values may lack others as well. So of the losses of such a point nothing counts as filled.
     """
     doubtful = {point for part in missed if part.detail in _DOUBTFUL for point in part.points or ()}
     rest: list[Lost] = []
     for hole in holes:
+        own = set(hole.points or ())
+        stays: dict[tuple[int, int, str], set[int]] = {}
         for part in missed:
             whole = part.detail in _DOUBTFUL
-            points = set(hole.points or ()) & set(part.points or ()) - (set() if whole else doubtful)
-            start, end = (hole.start, hole.end) if whole else (max(hole.start, part.start), min(hole.end, part.end))
-            if points and start <= end:
-                detail = f"{hole.detail}; {part.detail}"
-                rest.append(Lost(hole.device, sorted(points), start, end, hole.cause, None, detail))
+            start, end = _start(hole), hole.end
+            if not whole:
+                start, end = max(start, part.start), min(end, part.end)
+            if start > end:
+                continue
+            points = own.intersection(part.points or ())
+            if points := points if whole else points - doubtful:
+                stays.setdefault((start, end, part.detail), set()).update(points)
+        rest += [
+            Lost(hole.device, sorted(points), start, end, hole.cause, None, f"{hole.detail}; {detail}")
+            for (start, end, detail), points in stays.items()
+        ]
     return rest

@@ -108,10 +108,11 @@ async def gone_on(
     good = _losses.readable(items)
     async with group.reading:
         end = group.reached() or clock.now()
+        holes = [] if group.growing else list(group.holes)
         rows = await session.read([item.node for item in good])
-        if group.holes:  # they stay there until they are told: the link may break once more before
+        if holes:  # they stay with the group until they are told: the link may break once more before
             live = {item.point.id: row for item, row in zip(good, rows, strict=True)}
-            await _losses.fill(session, outlet, clock, server_clock, group, good, live)
+            await _losses.fill(session, outlet, clock, server_clock, group, holes, good, live)
         group.answering = False
         if since is not None:
             outlet.put(Recovered(group.device, group.name, group.until(end), (), timed=False))

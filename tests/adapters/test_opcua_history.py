@@ -14,6 +14,7 @@ from asyncua.common.utils import ServiceError
 
 from adapters.contract import Missed, Recovered, Samples
 from adapters.opcua import _history
+from adapters.opcua._backfill import Backfill
 from schemas.wire import Flag
 from tests.adapters.opcua_collector import Collector, device, link, node
 from tests.adapters.opcua_server import SmallServer
@@ -353,7 +354,13 @@ async def test_a_history_in_no_order_at_one_time_stays_a_gap(server: SmallServer
 
 
 async def test_a_history_longer_than_its_time(server: SmallServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.opcua._backfill.LONGEST", 0.0)
+    give = Backfill._give
+
+    async def last(self: Backfill, *args: Any) -> None:
+        await give(self, *args)
+        self._until = 0.0
+
+    monkeypatch.setattr(Backfill, "_give", last)
     past, since = Past(server), now() - MINUTE
     past.put((since - MINUTE, -1.0), *[(since + 5 + i, float(i)) for i in range(3 * _history.VALUES)])
     past.live(now(), 4.0)
@@ -363,6 +370,22 @@ async def test_a_history_longer_than_its_time(server: SmallServer, monkeypatch: 
     (part,) = answer.missed or ()
     assert part.start == since + 5 + _history.VALUES - 1
     assert part.end == answer.end
+
+
+async def test_a_server_is_not_asked_beyond_the_time(server: SmallServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where none of its answers brings a value: thousands of empty ones take their time too."""
+    monkeypatch.setattr("adapters.opcua._backfill.LONGEST", 0.0)
+    asked: list[Any] = []
+    monkeypatch.setattr(_history, "_ask", lambda *args: asked.append(args))
+    past, since = Past(server), now() - MINUTE
+    past.live(now(), 4.0)
+    host = await filled(server, since, past.name)
+    answer = recovered(host)
+    assert answer is not None
+    (part,) = answer.missed or ()
+    assert (part.start, part.end) == (since, answer.end)
+    assert part.detail == "not read within 0 s"
+    assert not asked
 
 
 async def test_a_slow_host_loses_no_history(server: SmallServer) -> None:

@@ -24,6 +24,8 @@ _FIRST_REGULAR: Final = 3
 _LAST: Final = 6
 """The last one that the standard names; what follows is the maker's own, and may be anything."""
 _MOST_REQUESTS: Final = 12
+_FINAL: Final = (0, 1, 2, 3)
+"""No exception, and those by which a device says that it does not have the function, or these objects (V1.1b3 §6.21)."""
 _STRIKES: Final = 2
 """So many units that fell silent, or connections that ended, over the question are no accident."""
 _MOST_TEXT: Final = 245
@@ -165,6 +167,11 @@ class Identification:
                 self._strikes += 1
             raise
         self._strikes = 0
+        if (
+            response.code not in _FINAL
+        ):  # busy, or out of order: what it has said until now is not all, and would look like another device
+            self._due = False
+            return None
         part = None if response.code else parsed(response.pdu[2:])
         if part is not None and self._took(part):
             self.wanted = True

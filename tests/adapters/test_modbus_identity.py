@@ -86,6 +86,24 @@ async def test_a_device_that_does_not_know_the_function_is_asked_once_for_each_c
     assert not identities(line)
 
 
+@pytest.mark.parametrize("code", [4, 5, 6, 11])
+async def test_one_that_is_busy_half_way_has_not_become_another(code: int) -> None:
+    """Without the regular objects it would look like a device that has fewer of them."""
+
+    def busy(ask: Ask) -> bool:
+        if ask.count == 2:
+            ask.refuse(code)
+        return ask.count == 2
+
+    server = Server(identity={1: REGULAR}, question_hook=busy).holds(1, range(5))
+    async with server, running(server) as line:
+        await line.until(lambda: len(server.questions) == 2)
+        before = len(line.rows(0))
+        await line.until(lambda: len(line.rows(0)) > before + 20)
+        assert len(server.questions) == 2
+    assert not identities(line)
+
+
 async def test_one_that_does_not_know_the_length_of_the_request_either_loses_no_value() -> None:
     """As a server made with libmodbus: it answers with exception 1, and takes what is left of the request for the next one."""
     spoilt: set[int] = set()

@@ -23,14 +23,14 @@ BEGIN, END = "<!-- campaign: begin -->", "<!-- campaign: end -->"
 TEXTS = {
     "en": {
         "head": "| Fault | Runs | Lost | Twice | Gaps by cause | Recovered, median and worst, s |",
-        "sum": "{runs} runs on {kinds} kinds of installation, {readings} values and events compared after the last run of each installation; lost {lost}, twice {twice}. "
+        "sum": "{runs} runs on {kinds} kinds of installation, {readings} values and events compared after the last run of each installation; lost {lost}, twice {twice}; {failed} runs did not hold. "
         "{busy} of the runs fell on a machine that had other work to do. Machine: {machine}. Versions: {versions}. Commands:",
         "none": "none",
         "interval": "without connection",
     },
     "zh": {
         "head": "| 故障 | 次数 | 丢失 | 重复 | 各原因的缺口 | 恢复时间（中位、最长），秒 |",
-        "sum": "共 {runs} 次，{kinds} 种安装方式，每套安装最后一次运行后合计比对 {readings} 个值与事件；丢失 {lost}，重复 {twice}。其中 {busy} 次运行时机器另有繁重工作。"
+        "sum": "共 {runs} 次，{kinds} 种安装方式，每套安装最后一次运行后合计比对 {readings} 个值与事件；丢失 {lost}，重复 {twice}；未通过 {failed} 次。其中 {busy} 次运行时机器另有繁重工作。"
         "机器：{machine}。版本：{versions}。命令：",
         "none": "无",
         "interval": "未连接",
@@ -95,7 +95,7 @@ def _summary(results: Sequence[Mapping[str, Any]], texts: Mapping[str, str]) -> 
     return texts["sum"].format(
         runs=len(results), kinds=len({result["kind"] for result in results}), readings=f"{sum(last.values()):,}",
         lost=sum(r["lost"] for r in results), twice=sum(r["twice"] for r in results),
-        busy=sum(r.get("starved", False) for r in results), machine=machine(),
+        failed=sum(bool(r["wrong"]) for r in results), busy=sum(r.get("starved", False) for r in results), machine=machine(),
         versions=", ".join(sorted({result["version"] for result in results})),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,31 +176,61 @@ class Refused:
         self._policy = policy
         self._gaps: dict[str, Gap] = {}
         self._points: dict[str, set[int]] = {}
+        self._newest: dict[int, Readings] = {}
 
     def __bool__(self) -> bool:
         return bool(self._gaps)
 
-    def add(self, device: str, points: list[int], times: list[int]) -> None:
-        """So many rows of a device were dropped; `times` in µs."""
+    def add(self, readings: Readings, rows: list[int]) -> None:
+        """These rows were not taken."""
+        device, times = readings.device, [readings.ts[row] for row in rows]
         before = self._gaps.get(device)
         start, end, count = min(times), max(times), len(times)
         if before is not None:
             start, end, count = min(start, before.start), max(end, before.end), count + (before.count or 0)
         self._gaps[device] = Gap(device, None, start, end, Cause.DROPPED.value, count, f"policy {self._policy}")
-        self._points.setdefault(device, set()).update(points)
+        self._points.setdefault(device, set()).update(readings.points[row] for row in rows)
+        for row in rows:
+            held = self._newest.get(readings.points[row])
+            if held is None or held.ts[0] <= readings.ts[row]:
+                self._newest[readings.points[row]] = _row(readings, row)
 
-    def take(self) -> list[Gap]:
-        """The gaps, to be told; nothing is left here."""
+    def taken(self, readings: Readings) -> None:
+        """These were taken: what was refused of the same points before is history."""
+        for point, ts in zip(readings.points, readings.ts, strict=True):
+            held = self._newest.get(point)
+            if held is not None and held.ts[0] <= ts:
+                del self._newest[point]
+
+    def take(self) -> tuple[list[Readings], list[Gap]]:
+        """To be told, now that there is room: of each point the newest reading that was refused, if none was taken since, and the gaps for the
+        others. Nothing is left here.
+
+        An unchanged value is not stored again: without that reading an older one would stand as the present value, beyond the gap.
+        """
+        newest = list(self._newest.values())
+        told = Counter(reading.device for reading in newest)
         found = [
-            msgspec.structs.replace(gap, points=sorted(points) if len(points) <= _NAMED_POINTS else None)
+            msgspec.structs.replace(
+                gap, points=sorted(points) if len(points) <= _NAMED_POINTS else None, count=(gap.count or 0) - told[gap.device or ""]
+            )
             for gap, points in zip(self._gaps.values(), self._points.values(), strict=True)
-        ]
-        self._gaps, self._points = {}, {}
-        return found
+        ]  # fmt: skip
+        self._gaps, self._points, self._newest = {}, {}, {}
+        return newest, [gap for gap in found if gap.count]
 
     def dump(self) -> str:
         """As text, for the outbox's memory."""
         return msgspec.json.encode(list(self._gaps.values())).decode()
+
+
+def _row(readings: Readings, row: int) -> Readings:
+    """One row. Without `n`: what it was numbered after may be missing, and the store numbers it."""
+    return Readings(
+        readings.device, readings.group, readings.received, [readings.points[row]], [readings.ts[row]], [readings.values[row]],
+        readings.status and [readings.status[row]], readings.flags and [readings.flags[row]], None,
+        {0: readings.extra[row]} if readings.extra and row in readings.extra else None,
+    )  # fmt: skip
 
 
 def load_refused(text: str | None) -> list[Gap]:

@@ -230,6 +230,8 @@ class Recorder:
         if self.budget.take_one_in != 1:
             readings, gone = self._without(readings)
             self.numbers.dropped += gone
+        if self._refused:
+            self._refused.taken(readings)
         self._columns.extend(readings)
         self.numbers.readings += len(readings.points)
 
@@ -237,9 +239,7 @@ class Recorder:
         """What the policy takes, and how many rows it does not: those are remembered until a gap tells them."""
         taken, gone = thinned(readings, self.budget.take_one_in)
         if gone:
-            self._refused.add(
-                readings.device, [readings.points[i] for i in gone], [readings.ts[i] for i in gone]
-            )  # fmt: skip
+            self._refused.add(readings, gone)
         return taken, len(gone)
 
     def _close_columns(self) -> None:
@@ -275,9 +275,8 @@ class Recorder:
         self._close_columns()
         remember, refused, now = None, None, asyncio.get_running_loop().time()
         if self._refused and self.budget.take_one_in == 1:
-            self.put_now(Gaps(self._refused.take()))
-            self.when_durable(self._forget_refused)
-        elif self._refused and now - self._refused_told >= 1:
+            self._take_back()
+        elif self._refused and (now - self._refused_told >= 1 or any(kind == Kind.PROGRESS for kind, _ in self._ready)):
             refused, self._refused_told = self._refused.dump(), now
         if self.complete_to and now - self._remembered >= _REMEMBER_EVERY:
             remember = msgspec.json.encode(self.complete_to).decode()
@@ -316,6 +315,18 @@ class Recorder:
         if bodies:
             self._woken()
         return True
+
+    def _take_back(self) -> None:
+        """There is room again: the newest of what was refused is told after all, and the rest as gaps."""
+        newest, gaps = self._refused.take()
+        for readings in newest:
+            self._columns.extend(readings)
+        self._close_columns()
+        self.numbers.dropped -= len(newest)
+        self.numbers.readings += len(newest)
+        if gaps:
+            self.put_now(Gaps(gaps))
+        self.when_durable(self._forget_refused)
 
     def _forget_refused(self) -> None:
         self._thread.submit(self.outbox.set_meta, REFUSED, "[]")

@@ -18,7 +18,10 @@ from gateway.ledger.steps import Step
 from schemas.wire import VERSION, ZERO_HASH, Batch, Cause, Envelope, Held, Kind, Mark, Tombstone
 
 GIVE_UP_AFTER = 3
-"""Replays of a number that cannot be read each time it arrives, before it becomes a gap."""
+"""Replays of a number that cannot be read each time it arrives, before it becomes a gap. That it has arrived again is seen by what was sent
+behind it: rubbish of somebody else must not make a gap of what is only slow."""
+LAST_GIVEN_UP_AFTER = 60
+"""The same for a number behind which nothing is sent: the last one of a stream."""
 
 _QUIET = 5.0
 """Seconds without a message of a stream that is known to hold more, after which it is asked for."""
@@ -41,6 +44,10 @@ class _Stream:
     asked: int = 0
     asked_at: float = -REPLAY_INTERVAL
     replays: int = 0
+    answered: int = 0
+    """Of these so many were asked for when something came again that was sent behind the missing number."""
+    passed: int = 0
+    """How often that was so."""
     unreadable: int = 0
     heard_at: float = 0.0
 
@@ -124,6 +131,7 @@ class Receiver:
             return True
         if envelope.seq in stream.ahead and stream.ahead[envelope.seq][0].last_seq >= envelope.last_seq:
             self.numbers.duplicates += 1
+            self._came_again(stream, envelope.seq)
             return True
         # what an outbox no longer holds is not waited for; but whatever it says, no more than the window is kept here
         following = stream.seq + 1
@@ -162,9 +170,16 @@ class Receiver:
                 self._want(stream_id, stream, now)
                 return
 
+    @staticmethod
+    def _came_again(stream: _Stream, seq: int) -> None:
+        """A message that is held came once more: if a replay was asked for, what was sent before it has gone by."""
+        if stream.asked == stream.seq + 1 < seq and stream.replays > stream.answered:
+            stream.answered = stream.replays
+            stream.passed += 1
+
     def _want(self, stream_id: str, stream: _Stream, now: float) -> None:
         if stream.asked != stream.seq + 1:
-            stream.asked, stream.replays = stream.seq + 1, 0
+            stream.asked, stream.replays, stream.answered, stream.passed = stream.seq + 1, 0, 0, 0
             stream.unreadable = min(stream.unreadable, 1)
         if now - stream.asked_at < REPLAY_INTERVAL:
             return
@@ -221,7 +236,8 @@ class Receiver:
             self.numbers.lost += low - first
             detail = f"the outbox holds nothing below {low}"
             return Step(self.gateway, stream_id, first, low - 1, ZERO_HASH, at, gap=Cause.LOST, detail=detail)
-        if stream.unreadable > GIVE_UP_AFTER and stream.replays >= GIVE_UP_AFTER and stream.asked == first:
+        hopeless = stream.passed >= GIVE_UP_AFTER or stream.replays >= LAST_GIVEN_UP_AFTER
+        if stream.unreadable > GIVE_UP_AFTER and hopeless and stream.asked == first:
             stream.unreadable = 0
             detail = f"number {first} arrived unreadable {GIVE_UP_AFTER + 1} times"
             return Step(self.gateway, stream_id, first, first, ZERO_HASH, at, gap=Cause.UNDECODABLE, detail=detail)

@@ -15,7 +15,7 @@ from gateway.collect.budget import Budget, Policy, Refused, affordable, days, lo
 from gateway.collect.items import Events, Gaps, Readings
 from gateway.collect.recorder import REFUSED, Recorder
 from gateway.ledger.outbox import Outbox
-from schemas.wire import Birth, Done, Event, Gap, Kind, Link, Progress, Tombstone
+from schemas.wire import Birth, Done, Event, Extra, Gap, Kind, Link, Progress, Tombstone
 from tests.collect.test_recorder import messages, recording
 
 KB = 1024
@@ -254,14 +254,63 @@ def test_the_budget_is_no_larger_than_the_disk_allows(tmp_path: Path, monkeypatc
 
 def test_a_gap_of_very_many_signals_is_one_of_the_whole_device() -> None:
     refused = Refused("thin")
-    refused.add("d", list(range(6000)), [5] * 6000)
-    refused.add("e", [7], [9])
-    refused.add("e", [8], [4])
-    assert refused.take() == [
-        Gap("d", None, 5, 5, "dropped", 6000, "policy thin"),
-        Gap("e", [7, 8], 4, 9, "dropped", 2, "policy thin"),
+    for ts in (4, 5):
+        refused.add(Readings("d", "g", 0, list(range(6000)), [ts] * 6000, [ts] * 6000), list(range(6000)))
+    refused.add(Readings("e", "g", 0, [9001, 9007], [2, 9], [0, 0]), [1])
+    refused.add(Readings("e", "g", 0, [9008], [4], [0]), [0])
+    refused.taken(Readings("e", "g", 0, [9007, 9008], [10, 4], [0, 0]))
+    newest, gaps = refused.take()
+    assert gaps == [
+        Gap("d", None, 4, 5, "dropped", 6000, "policy thin"),
+        Gap("e", [9007, 9008], 4, 9, "dropped", 2, "policy thin"),
     ]
+    assert [(one.points[0], one.ts[0], one.values[0]) for one in newest] == [(point, 5, 5) for point in range(6000)]
     assert not refused
+
+
+@pytest.mark.parametrize("policy", ["newest", "thin"])
+async def test_what_holds_since_it_was_refused_is_told_when_there_is_room(tmp_path: Path, policy: Policy) -> None:
+    """A state that changed while the budget was spent, and not since, is not stored again by itself: the older one would stand for ever."""
+    async with recording(tmp_path, budget=BUDGET, policy=policy) as recorder:
+        source = Source(recorder)
+        await source.fill(400)
+        assert recorder.budget.spent
+        bad, flag, beside = 0x80000000, 128, Extra(5, "raw")
+        both = Readings("d7", "g", 0, [7001, 7002], [10, 20], [1.5, None], [0, bad], [0, flag], [0, 3], {1: beside})
+        await recorder.put(both)
+        await recorder.put(Readings("d7", "g", 0, [7001], [11], [2.5]))
+        relieve(recorder)
+        for _ in range(3):
+            await recorder.commit()
+        told = [body for kind, body in messages(recorder) if kind == Kind.READINGS and 7002 in body.points]
+        assert len(told) == 1
+        found = {
+            point: (
+                told[0].base + told[0].offsets[row], told[0].values[row], told[0].status[row], told[0].flags[row],
+                told[0].extra.get(row),
+            )
+            for row, point in enumerate(told[0].points)
+        }  # fmt: skip
+        assert found[7001] == (11, 2.5, 0, 0, None)
+        assert found[7002] == (20, None, bad, flag, beside)
+        assert not any(told[0].n or ()), "what came before of that time is missing, and the store numbers it"
+        (gap,) = (gap for gap in gaps(recorder) if gap.device == "d7")
+        assert (gap.points, gap.start, gap.end, gap.count) == ([7001, 7002], 10, 20, 1)
+
+
+async def test_a_sign_of_life_never_goes_ahead_of_what_was_refused(tmp_path: Path) -> None:
+    """A process that is killed just then would have told that all is there."""
+    async with recording(tmp_path, budget=BUDGET, policy="newest") as recorder:
+        source = Source(recorder)
+        await source.fill(400)
+        recorder._refused_told = asyncio.get_running_loop().time()
+        recorder._beat_at = -1e9
+        await recorder.put(Readings("d7", "g", 0, [7001], [10], [1.5]))
+        await recorder.put(Progress(11, [Done("d7", "g", 11)]))
+        recorder.heartbeat()
+        await recorder.commit()
+        assert recorder.budget.spent
+        assert "d7" in {gap.device for gap in load_refused(recorder.outbox.meta(REFUSED))}
 
 
 async def test_a_tombstone_of_very_many_signals_fits_into_a_message(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.ledger.receiver import Receiver
+from gateway.ledger.receiver import LAST_GIVEN_UP_AFTER, Receiver
 from gateway.ledger.sender import REPLAY_INTERVAL
 from schemas.wire import VERSION, ZERO_HASH, Batch, Envelope, Gap, Held, Kind, Mark, Tombstone
 
@@ -117,6 +117,44 @@ def test_what_is_garbled_each_time_is_given_up() -> None:
         ingest.now += REPLAY_INTERVAL
     steps = ingest.receiver.take(1000, 0)
     assert [(step.first, step.gap and step.gap.value) for step in steps] == [(1, "undecodable"), (2, None)]
+
+
+def test_rubbish_of_somebody_else_makes_no_gap_of_what_is_slow() -> None:
+    """Nothing says that the rubbish is what is missing: a line with seconds of latency, or an ingest that has just been started."""
+    ingest, sent = Ingest(high=3), messages(3)
+    for _ in range(20):
+        ingest.offer(*[b"\xc1 rubbish"] * 50)
+        assert ingest.written() == []
+        ingest.wanted()
+        ingest.now += REPLAY_INTERVAL
+    ingest.offer(*sent)
+    assert ingest.written() == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_what_is_held_comes_again_in_one_go_however_often_it_was_asked_for() -> None:
+    """Five replays were asked for before the first answer was here: that is one answer."""
+    ingest, sent = Ingest(high=3), messages(3)
+    ingest.offer(*sent[1:])
+    for _ in range(5):
+        ingest.offer(b"\xc1 rubbish")
+        ingest.wanted()
+        ingest.now += REPLAY_INTERVAL
+    ingest.offer(*sent[1:], *sent[1:])
+    assert ingest.written() == []
+    ingest.offer(*sent)
+    assert ingest.written() == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_the_last_of_a_stream_is_given_up_although_nothing_comes_behind_it() -> None:
+    """Otherwise no later stream would ever be sent."""
+    ingest = Ingest(high=1)
+    for _ in range(LAST_GIVEN_UP_AFTER):
+        assert ingest.written() == []
+        ingest.offer(b"\xc1 garbage")
+        ingest.wanted()
+        ingest.now += REPLAY_INTERVAL
+    steps = ingest.receiver.take(1000, 0)
+    assert [(step.first, step.gap and step.gap.value) for step in steps] == [(1, "undecodable")]
 
 
 def test_a_newer_envelope_that_looks_otherwise_is_no_garbage() -> None:

@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "scaled": ({"type": "int16", "scale": 0.1}, [0, 1, -7, 300]),
     "float": ({"type": "float32"}, [0.0, -0.0, 1.5, NAN, INF, 1e30, 3]),
     "range": ({"type": "float32", "range": (-1, 1)}, [0.0, 0.5, 1.0, 1.5, NAN]),
-    "deadband": ({"type": "float32", "deadband": {"absolute": 0.5}}, [0.0, 0.3, 0.6, 1.2, -INF, NAN]),
+    "deadband": ({"type": "float32", "deadband": {"absolute": 0.5}}, [0.0, 0.5, 0.3, 0.6, 1.2, -INF, NAN]),
     "percent": ({"type": "int16", "range": (0, 100), "deadband": {"percent": 5}}, [0, 3, 6, 50, 101]),
     "enum": ({"type": "uint8", "enum": {0: "off", 1: "on", 2: "trip"}}, [0, 1, 2, 3]),
     "bit": ({"type": "bool", "bit": 2}, [0, 4, 7, 3]),

@@ -64,7 +64,7 @@ def test_what_the_plain_collector_loses_is_counted(tmp_path: Path) -> None:
         assert 4 <= killed.lost <= killed.served
         assert killed.twice == 0
 
-        with contextlib.closing(sqlite3.connect(rig.rows, timeout=20)) as db, db:
+        with contextlib.closing(sqlite3.connect(rig.rows(PLAIN), timeout=20)) as db, db:
             copied = "device, signal, ts, value"
             first = "SELECT min(id) FROM reading"
             db.execute(f"INSERT INTO reading ({copied}) SELECT {copied} FROM reading WHERE id = ({first})")

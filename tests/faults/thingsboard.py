@@ -23,6 +23,8 @@ PYTHON = Path("build/thingsboard-gateway/bin/python")
 """Where it is installed, below the project's folder."""
 Storage = Literal["memory", "sqlite"]
 _RPC = "v1/devices/me/rpc/"
+"""On a server `me` is the session's own device. On a plain broker it is one topic for all, and a gateway would hear its own questions and answer
+them: therefore `rights`, and a broker for each of them."""
 _UNLIMITED = {"messages": "", "telemetryMessages": "", "telemetryDataPoints": ""}
 _LIMITS = {
     "maxPayloadSize": 65536,
@@ -93,8 +95,13 @@ def environment(folder: Path) -> dict[str, str]:
     return {**kept, **proxies, "TB_GW_CONFIG_DIR": str(folder), "PYTHONUNBUFFERED": "1"}
 
 
+def rights(device: str) -> str:
+    """An ACL file: the gateway, whose access token is its user name, hears the answers to its questions, and not the questions."""
+    return f"topic readwrite #\nuser {device}\ntopic write #\ntopic read {_RPC}response/+\n"
+
+
 class Server:
-    """Answers the one question that the gateway waits for before it sends: which limits its session has (none)."""
+    """Answers the one question that a gateway waits for before it sends: which limits its session has (none)."""
 
     def __init__(self, broker_port: int) -> None:
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="limits")

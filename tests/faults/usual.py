@@ -1,10 +1,10 @@
 """The yardsticks of the campaign: the same faults, at the same moment, on the usual ways and on the gateway: `python -m tests.faults.usual --seed N --runs K`.
 
-Four collectors, each with a numbered device of its own, one Mosquitto, and a line that can break between it and each collector:
+Four collectors, each with a numbered device and a Mosquitto of its own, and a line that can break between the two:
 
 - `guantong`: the three roles, with SQLite as their store.
 - `plain`: a loop that publishes at QoS 1 and forgets, and a subscriber that inserts (tests.faults.plain).
-- `tb-memory`, `tb-sqlite`: ThingsBoard Gateway with its default storage and with SQLite, to the same broker and the same subscriber. They are left
+- `tb-memory`, `tb-sqlite`: ThingsBoard Gateway with its default storage and with SQLite, and the same subscriber. They are left
   out where it is not installed (`make chaos-usual-needs`).
 
 A run is one fault on all of them. Counted are the numbers that each device handed out from the end of the last run's fault to the end of this one's: those that are nowhere
@@ -99,11 +99,10 @@ class Rig:
         self.devices = {way: NumberedDevice(signals) for way in ways}
         self.collectors: dict[str, Process] = {}
         self.stores: list[Process] = []
+        self.brokers: dict[str, Mosquitto] = {}
         self.gateway: Installation | None = None
         self._stack = contextlib.ExitStack()
-        self.rows = folder / "plain.sqlite"
-        """Where the subscriber stores."""
-        self._seen = 0
+        self._seen: Counter[str] = Counter()
         self._found: dict[str, dict[tuple[int, int], Counter[int]]] = {way: defaultdict(Counter) for way in ways}
 
     def __enter__(self) -> Self:
@@ -122,31 +121,22 @@ class Rig:
     def _make(self) -> None:
         for device in self.devices.values():
             self._stack.enter_context(device)
-        self.broker = Mosquitto(self.folder / "mosquitto", persistent=True)
-        self._stack.callback(self.broker.kill)
-        self.broker.start()
-        self.lines = Lines(dict.fromkeys(self.ways, self.broker.port))
+        for way in self.ways:
+            acl = thingsboard.rights(way) if way in STORAGES else ""
+            self.brokers[way] = Mosquitto(self.folder / f"mosquitto-{way}", persistent=True, acl=acl)
+            self._stack.callback(self.brokers[way].kill)
+            self.brokers[way].start()
+        self.lines = Lines({way: broker.port for way, broker in self.brokers.items()})
         self._stack.callback(self.lines.close)
         for way in self.ways:
             self._way(way)
-        if set(self.ways) - {GUANTONG}:
-            prepare(self.rows).close()
-            command: list[str | Path] = [
-                sys.executable,
-                "-m",
-                "tests.faults.plain",
-                "store",
-                str(self.broker.port),
-                self.rows,
-            ]
-            self.stores.append(self._process("plain-store", command))
-        if set(self.ways) & set(STORAGES):
-            self._stack.callback(thingsboard.Server(self.broker.port).close)
         for process in (*self.stores, *self.collectors.values()):
             process.start()
 
     def _way(self, way: str) -> None:
         device, line = self.devices[way].port, self.lines.ports[way]
+        if way != GUANTONG:
+            self._subscriber(way)
         if way == GUANTONG:
             folder = self.folder / GUANTONG
             folder.mkdir()
@@ -166,6 +156,20 @@ class Rig:
                 way, thingsboard.command(python, folder), thingsboard.environment(folder)
             )
 
+    def _subscriber(self, way: str) -> None:
+        prepare(self.rows(way)).close()
+        command = [
+            sys.executable,
+            "-m",
+            "tests.faults.plain",
+            "store",
+            str(self.brokers[way].port),
+            str(self.rows(way)),
+        ]
+        self.stores.append(self._process(f"{way}-store", command))
+        if way in STORAGES:
+            self._stack.callback(thingsboard.Server(self.brokers[way].port).close)
+
     def _process(self, name: str, command: Sequence[str | Path], env: dict[str, str] | None = None) -> Process:
         process = Process(name, command, self.folder / f"{name}.log", env or {**os.environ})
         self._stack.callback(process.kill)
@@ -183,15 +187,19 @@ class Rig:
 
     # -------------------------------------------------------------------------------------------------------- counting
 
+    def rows(self, way: str) -> Path:
+        """Where the subscriber of a way stores."""
+        return self.folder / f"{way}.sqlite"
+
     def found(self, way: str) -> dict[tuple[int, int], Counter[int]]:
         """For each stored (signal, number) how often it is stored with each time (µs)."""
         if way == GUANTONG:
             return self._in_gateway()
-        with contextlib.closing(sqlite3.connect(self.rows, timeout=20)) as db:
-            query = "SELECT id, device, signal, ts, value FROM reading WHERE id > ? ORDER BY id"
-            for number, device, name, ts, value in db.execute(query, (self._seen,)):
-                self._seen = number
-                self._found[device][int(name[1:]), value][ts] += 1
+        with contextlib.closing(sqlite3.connect(self.rows(way), timeout=20)) as db:
+            query = "SELECT id, signal, ts, value FROM reading WHERE id > ? ORDER BY id"
+            for number, name, ts, value in db.execute(query, (self._seen[way],)):
+                self._seen[way] = number
+                self._found[way][int(name[1:]), value][ts] += 1
         return self._found[way]
 
     def _in_gateway(self) -> dict[tuple[int, int], Counter[int]]:
@@ -294,13 +302,16 @@ def collectors_killed(rig: Rig, random: Random) -> None:
 
 
 def broker_killed(rig: Rig, random: Random) -> None:
-    """kill -9 of the broker, which comes back without what it had kept on its disk."""
+    """kill -9 of the brokers, which come back without what they had kept on their disks."""
     _lasts(random.uniform(0.0, 2.0))
-    rig.broker.kill()
-    shutil.rmtree(rig.folder / "mosquitto" / "persistence")
-    (rig.folder / "mosquitto" / "persistence").mkdir()
+    for way, broker in rig.brokers.items():
+        broker.kill()
+        kept = rig.folder / f"mosquitto-{way}" / "persistence"
+        shutil.rmtree(kept)
+        kept.mkdir()
     _lasts(random.uniform(1.0, 5.0))
-    rig.broker.start()
+    for broker in rig.brokers.values():
+        broker.start()
 
 
 def lines_refused(rig: Rig, random: Random) -> None:

@@ -136,6 +136,16 @@ MUTATIONS = [
         "tests/adapters/test_opcua_continuity.py::test_the_server_keeps_what_is_not_acknowledged",
     ),
     Mutation(
+        "refused-before-alive", "No sign of life goes ahead of what was refused", _RECORDER,
+        " or any(kind == Kind.PROGRESS for kind, _ in self._ready)", "",
+        "tests/collect/test_budget.py::test_a_sign_of_life_never_goes_ahead_of_what_was_refused",
+    ),
+    Mutation(
+        "refused-and-holds", "What was refused and holds since then is told once there is room", _RECORDER,
+        "        for readings in newest:\n            self._columns.extend(readings)\n", "",
+        "tests/collect/test_budget.py::test_what_holds_since_it_was_refused_is_told_when_there_is_room",
+    ),
+    Mutation(
         "complete-to-behind", "What is remembered as complete is never ahead of what is durable", _RECORDER,
         "        self.outbox.commit()\n        if remember is not None:",
         "        if remember is not None:\n            self.outbox.set_meta(COMPLETE_TO, remember)\n        self.outbox.commit()\n"
@@ -280,9 +290,19 @@ MUTATIONS = [
     ),
     Mutation(
         "not-at-once", "A number that cannot be read once is asked for again first", _RECEIVER,
-        "stream.unreadable > GIVE_UP_AFTER and stream.replays >= GIVE_UP_AFTER and stream.asked == first",
+        "stream.unreadable > GIVE_UP_AFTER and hopeless and stream.asked == first",
         "stream.unreadable > 0",
         f"{_TEST_RECEIVER}::test_what_was_garbled_once_is_asked_for",
+    ),
+    Mutation(
+        "rubbish", "Somebody else's rubbish makes no gap of a message that is only slow", _RECEIVER,
+        "hopeless = stream.passed >= GIVE_UP_AFTER", "hopeless = stream.replays >= GIVE_UP_AFTER",
+        f"{_TEST_RECEIVER}::test_rubbish_of_somebody_else_makes_no_gap_of_what_is_slow",
+    ),
+    Mutation(
+        "one-answer", "Replays that were asked for before an answer came are answered once", _RECEIVER,
+        "            stream.answered = stream.replays\n", "            pass\n",
+        f"{_TEST_RECEIVER}::test_what_is_held_comes_again_in_one_go_however_often_it_was_asked_for",
     ),
     Mutation(
         "newer-version", "A newer version stops its stream, and nothing of it is confirmed", _RECEIVER,

@@ -365,6 +365,12 @@ class ModbusAddress(Strict):
             f"`select` is for holding registers: function 23 does not read {self.table}",
             f"`select` 只用于保持寄存器：功能码 23 不读取 {self.table}",
         )
+        wrong(
+            self.select is not None and self.scale_by is not None and self.scale_by.address is not None,
+            "with `select`, a register under `scale_by` might be read as that of another record: make the factor a signal, with or "
+            "without a `select` of its own, and write its name there",
+            "有 `select` 时，`scale_by` 中的寄存器可能属于另一条记录：请把系数设为一个信号（可带自己的 `select`），并在此写其名称",
+        )
         unknown = sorted(self.faults.keys() - self.sentinels.keys())
         wrong(
             bool(unknown),

@@ -98,7 +98,10 @@ def _explain_pdu(pdu: bytes, *, sent: bool) -> str:
     if sent:
         if len(pdu) >= 5:
             address, count = struct.unpack_from(">HH", pdu, 1)
-            return f"{name}, address {address}, count {count}"
+            written = ""
+            if function == 23 and len(pdu) >= 12:
+                written = f", after writing {int.from_bytes(pdu[10:12], 'big')} into address {int.from_bytes(pdu[5:7], 'big')}"
+            return f"{name}, address {address}, count {count}{written}"
         return name
     if function in (3, 4, 23) and len(pdu) >= 2:
         registers = struct.unpack_from(f">{(len(pdu) - 2) // 2}H", pdu, 2)

@@ -9,8 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.modbus import ModbusAdapter
+from adapters.modbus._frames import frame_log, tracer
+from adapters.modbus._select import SelectRequest
 from schemas.modbus import ModbusAddress, Select
 from schemas.status import BAD_CONFIGURATION_ERROR, BAD_NODE_ID_UNKNOWN
+from simulators.modbus.framing import tcp_frame
 from tests.adapters.modbus_server import Running, Server, Spec, holding
 
 RECORDS = {(0x200, 1): {a: 1000 + a for a in range(20)}, (0x200, 2): {a: 2000 + a for a in range(20)}}
@@ -50,6 +53,14 @@ async def test_a_read_only_gateway_writes_no_selector() -> None:
         assert {ask.function for ask in server.asks} == {3}
 
 
+def test_the_log_of_frames_says_what_was_written() -> None:
+    log = frame_log("mbap")
+    request = SelectRequest(1, 0x210, 2, Select(address=0x200, value=3))
+    tracer(log, lambda: 0)(True, tcp_frame(7, 1, b"\x17" + request.encode()))
+    (frame,) = log.frames()
+    assert "address 528, count 2, after writing 3 into address 512" in frame.meaning
+
+
 async def test_what_a_record_does_not_have_is_refused_by_itself() -> None:
     records = {(0x200, 1): {a: a for a in range(20) if a != 6}, (0x200, 2): {a: a for a in range(20)}}
     addresses = [holding(a, select=f"0x200={record}") for record in (1, 2) for a in range(4, 10)]
@@ -66,5 +77,8 @@ def test_how_it_is_written() -> None:
     for wrong in ("0x200", "x=1", "0x200=70000", "=3"):
         with pytest.raises(ValidationError):
             holding(4, select=wrong)
+    with pytest.raises(ValidationError, match="another record"):  # read without its selector, it would be any record's
+        holding(4, select="0x200=3", scale_by="holding 5")
+    assert holding(4, select="0x200=3", scale_by="factor").scale_by is not None
     with pytest.raises(ValidationError, match="function 23"):
         ModbusAddress(table="input", address=4, select=Select(address=1, value=1))

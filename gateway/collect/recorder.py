@@ -283,7 +283,8 @@ class Recorder:
         bodies, callbacks = list(self._ready), self._callbacks
         self._ready, self._callbacks = deque(), []
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._write, bodies, remember, refused)
+            writing = asyncio.get_running_loop().run_in_executor(self._thread, self._write, bodies, remember, refused)
+            await asyncio.shield(writing)  # cancelled before the thread came to it, it would never be written
         except (OutboxFullError, sqlite3.Error) as error:
             # numbers were given: the bodies are pending in the outbox and go with its next commit
             self._callbacks = callbacks + self._callbacks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,6 +71,24 @@ async def test_one_order_and_durable_when_it_is_said(tmp_path: Path) -> None:
         assert messages(recorder)[-1][1] == Progress(77, [Done("d", "g", 9)])
         assert durable
         assert durable[0] > 0
+
+
+async def test_what_waits_for_the_thread_when_it_ends_is_written_all_the_same(tmp_path: Path) -> None:
+    outbox, thread, free = Outbox(tmp_path / "outbox.sqlite", "process"), ThreadPoolExecutor(1), threading.Event()
+    outbox.begin()
+    recorder = Recorder(outbox, thread, budget=10**9, policy="oldest", now_us=lambda: 77)
+    task = asyncio.create_task(recorder.run())
+    thread.submit(free.wait, 30)
+    await recorder.put(readings(0, rows=3))
+    await eventually_async(lambda: not recorder._columns.points and not recorder._ready)
+    task.cancel()
+    for _ in range(5):  # so that the cancellation comes to whatever it ends
+        await asyncio.sleep(0)
+    free.set()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [len(body.points) for kind, body in messages(recorder) if kind == Kind.READINGS] == [3]
+    thread.shutdown()
+    outbox.close()
 
 
 async def test_how_far_it_was_complete_outlives_the_process(tmp_path: Path) -> None:

@@ -49,7 +49,10 @@ class Schedule:
 
     def _most_urgent(self, ready: list[Unit], now: float) -> Unit | None:
         if self._in_vain:
-            ready = [unit for unit in ready if not unit.misses] or ready
+            well = [
+                unit for unit in ready if not unit.misses
+            ]  # best one that has ever answered: the next new one may be dead too
+            ready = [unit for unit in well if unit.last_life is not None] or well or ready
         best, best_key = None, (math.inf, 0)
         for unit in ready:
             if not unit.down:

@@ -127,6 +127,17 @@ def test_two_dead_units_of_five_leave_the_others_their_period(timeout: float) ->
     assert not {(2, 4), (4, 2), (2, 2), (4, 4)} & set(neighbours)  # never two time-outs running
 
 
+def test_dead_units_are_not_found_one_behind_the_other_at_the_start() -> None:
+    """Three units that are off, with long time-outs: the fourth has its turn after each of them, from the first second on."""
+    wire = Wire(dead={2, 3, 4})
+    spec = Spec(1).device(1, [holding(0)], period=0.5)
+    for unit in (2, 3, 4):
+        spec.device(unit, [holding(0)], period=0.5, timeout=5.0)
+    done = run(spec, wire, 60)
+    assert max(wire.intervals(1)) <= 5.0 + 0.1
+    assert {state.device for state in done.of(DeviceState)} == {"unit-2", "unit-3", "unit-4"}
+
+
 @pytest.mark.parametrize(("timeout", "slots"), [(2.3, 2), (0.3, 0)])
 def test_slots_that_a_late_unit_misses_are_a_gap(timeout: float, slots: int) -> None:
     """One question is not answered. Where the time-out is longer than the period, values of whole slots are missing, and a gap says so; where the

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import re
 import sqlite3
 import struct
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 
 from simulators.truth import now_us
 from tests.faults.numbered import NumberedDevice
-from tests.faults.usual import FAULTS, PLAIN, Rig, plan, ready
+from tests.faults.usual import FAULTS, PLAIN, Figures, Result, Rig, plan, ready
+from tests.faults.usual_report import TEXTS, table
 from tests.servers.waiting import eventually
 
 
@@ -73,3 +76,27 @@ def test_what_the_plain_collector_loses_is_counted(tmp_path: Path) -> None:
             )
         again = rig.figures(PLAIN, 0, until)
         assert (again.twice, again.twice_keyed) == (2, 1)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_table_adds_up_the_runs_of_a_fault(language: str) -> None:
+    def result(number: int, **figures: Figures) -> dict[str, object]:
+        told = Result(9, number, "nothing", 1.0, figures, versions={"thing": "1.0"})
+        return dataclasses.asdict(told)
+
+    text = table(
+        [
+            result(
+                1, guantong=Figures(served=1_000, in_gaps=2), plain=Figures(served=500, lost=3, twice=1, twice_keyed=1)
+            ),
+            result(2, guantong=Figures(served=1_000, in_gaps=1), plain=Figures(served=500, lost=4, recovered=False)),
+        ],
+        language,
+    )
+    row = next(line for line in text.splitlines() if line.startswith("| nothing "))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:2] == ["nothing", "2"]
+    assert re.fullmatch(r"0 / 0 \(\S+ 3\)", cells[2])
+    assert cells[3].startswith("7 / 1") and cells[3].endswith("1")
+    assert cells[4] == cells[5] == str(TEXTS[language]["none"])
+    assert "3,000" in text and "thing 1.0" in text and "`make chaos-usual SEED=9 RUNS=2`" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -15,14 +16,15 @@ from tests.faults.usual import FAULTS, GUANTONG, PROJECT, WAYS
 MARKERS = "<!-- usual: begin -->", "<!-- usual: end -->"
 TEXTS = {
     "en": {
-        "sum": "{runs} runs, seeds {seeds}, 40 signals for each way, each read once a second, {served} numbers handed out in all. Machine: {machine}, busy with other work. "
-        "Versions: {versions}. Command: `make chaos-usual SEED={first} RUNS={each}`.",
+        "sum": "{runs} runs, 40 signals for each way, each read once a second, {served} numbers handed out in all. Each cell: lost / twice. Of what is there twice, {keyed} would be "
+        "left by a table with a key over device, signal and time. Machine: {machine}, busy with other work. Versions: {versions}. Commands: {commands}.",
         "fault": "Fault", "runs": "Runs", "none": "not run",
         "ways": ["Guantong", "QoS 1 and forget", "ThingsBoard Gateway, memory (default)", "ThingsBoard Gateway, SQLite"],
         "cell": "{lost} / {twice}", "gaps": "recorded", "no": "never back within 90 s: {n}",
     },
     "zh": {
-        "sum": "共 {runs} 次，种子 {seeds}，每种方式 40 个信号，每秒各读一次，设备共给出 {served} 个数。机器：{machine}，同时有其他工作。版本：{versions}。命令：`make chaos-usual SEED={first} RUNS={each}`。",
+        "sum": "共 {runs} 次，每种方式 40 个信号，每秒各读一次，设备共给出 {served} 个数。每格为：丢失 / 重复。若数据表以设备、信号与时间为键，重复的还会剩下 {keyed} 个。"
+        "机器：{machine}，同时有其他工作。版本：{versions}。命令：{commands}。",
         "fault": "故障", "runs": "次数", "none": "未运行",
         "ways": ["贯通", "QoS 1 发布即忘", "ThingsBoard Gateway，内存（默认）", "ThingsBoard Gateway，SQLite"],
         "cell": "{lost} / {twice}", "gaps": "有记录", "no": "90 秒内未恢复：{n}",
@@ -50,13 +52,14 @@ def versions() -> dict[str, str]:
 def table(results: Sequence[Mapping[str, Any]], language: str) -> str:
     """What stands between the markers."""
     texts: dict[str, Any] = TEXTS[language]
-    seeds = sorted({result["seed"] for result in results})
+    seeds = Counter(result["seed"] for result in results)
     told = {f"{name} {number}" for result in results for name, number in result["versions"].items()}
-    served = sum(one["served"] for result in results for one in result["figures"].values())
+    figures = [one for result in results for one in result["figures"].values()]
     lines = [
         texts["sum"].format(
-            runs=len(results), seeds=", ".join(map(str, seeds)), served=f"{served:,}", machine=machine(),
-            versions=", ".join(sorted(told)), first=seeds[0] if seeds else 1, each=sum(r["seed"] == seeds[0] for r in results) if seeds else 0,
+            runs=len(results), served=f"{sum(one['served'] for one in figures):,}", machine=machine(),
+            keyed=sum(one["twice_keyed"] for one in figures), versions=", ".join(sorted(told)),
+            commands=", ".join(f"`make chaos-usual SEED={seed} RUNS={runs}`" for seed, runs in sorted(seeds.items())),
         ),
         "",
         f"| {texts['fault']} | {texts['runs']} | {' | '.join(texts['ways'])} |",

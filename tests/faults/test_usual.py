@@ -97,6 +97,9 @@ def test_the_table_adds_up_the_runs_of_a_fault(language: str) -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:2] == ["nothing", "2"]
     assert re.fullmatch(r"0 / 0 \(\S+ 3\)", cells[2])
-    assert cells[3].startswith("7 / 1") and cells[3].endswith("1")
+    assert cells[3].startswith("7 / 1")
+    assert cells[3].endswith("1")
     assert cells[4] == cells[5] == str(TEXTS[language]["none"])
-    assert "3,000" in text and "thing 1.0" in text and "`make chaos-usual SEED=9 RUNS=2`" in text
+    assert "3,000" in text
+    assert "thing 1.0" in text
+    assert "`make chaos-usual SEED=9 RUNS=2`" in text

@@ -103,6 +103,7 @@ async def _again(session: Session, subscription: Subscription, item: EventItem) 
         await _marked(session, item, {place: code for place, code in still.items() if place not in item.left})
     else:
         item.left, item.refused = left, refused
+        item.filter()  # what comes goes on to have the old layout
 
 
 async def _tried(

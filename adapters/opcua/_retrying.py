@@ -147,19 +147,22 @@ class Retrying:
         self._monitored.publisher.remove(subscription)
         if subscription in subscription.group.subscriptions:
             subscription.group.subscriptions.remove(subscription)
-        if self._monitored.redone > _MOST_REDONE:
-            what = Bilingual(
-                f"the server ended subscription {subscription.id} ({name}), again and again",
-                f"服务器反复结束订阅 {subscription.id}（{name}）",
-            )
-            self._session.fail(lost(self._settings.endpoint, what, "subscription_lost"))
-            return
-        log.warning("%s: the server ended subscription %d: %s", self._settings.endpoint, subscription.id, name)
         group = subscription.group
         points = sorted(subscription.points)
         now = self._clock.now()
         hole = Lost(group.device, points, min(subscription.previous, now), now, Cause.LOST)
         hole.detail = f"the server ended the subscription: {name}"
+        if self._monitored.redone > _MOST_REDONE:
+            what = Bilingual(
+                f"the server ended subscription {subscription.id} ({name}), again and again",
+                f"服务器反复结束订阅 {subscription.id}（{name}）",
+            )
+            if not subscription.events:  # until the link is down, the others must not say that the group is complete
+                group.growing += 1
+                group.holes.append(hole)
+            self._session.fail(lost(self._settings.endpoint, what, "subscription_lost"))
+            return
+        log.warning("%s: the server ended subscription %d: %s", self._settings.endpoint, subscription.id, name)
         self.unfinished += 1
         if subscription.events:
             hole.points = None

@@ -10,6 +10,7 @@ import pytest
 from asyncua import ua
 
 from adapters.contract import DeviceEvent, EventTrouble
+from adapters.opcua import _clauses
 from schemas.bilingual import chinese
 from schemas.profile import EventClause, EventField
 from tests.adapters.opcua_collector import Collector, device, link, node
@@ -154,6 +155,37 @@ async def test_a_refused_field_costs_itself_alone_and_comes_back(
             server.generator.event.add_property("Cushion", None, ua.VariantType.Null)
         assert len([event for event in host.of(DeviceEvent) if event.clause == "cycle/end"]) == 3
         assert host.error is None
+
+
+async def test_a_refused_change_leaves_every_field_in_its_place(
+    server: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many fields as before, but others: what comes by the old filter goes on to be read by it."""
+    Strict(monkeypatch, server)
+    spec = link(
+        server.endpoint, device([node("v0")], events=(with_cushion(server),), namespaces=PREFIXES), item_retry=60
+    )
+    async with Collector(spec) as host:
+        await host.until(lambda: told(host))
+        open_link = host.adapter._link
+        assert open_link is not None
+        (item,) = open_link.monitored.event_items
+        cushion, weight = item.own[1], item.own[2]
+        assert item.left == {cushion}
+        item.returned = {weight}  # its type has come with an update that also brought the cushion; but not the weight
+
+        async def tried(*_: Any) -> dict[int, int]:
+            return {weight: ua.StatusCodes.BadNodeIdUnknown}
+
+        async def modify(session: Any, subscription: Any, item: Any) -> bool:
+            item.filter()
+            return False
+
+        monkeypatch.setattr(_clauses, "_tried", tried)
+        monkeypatch.setattr(_clauses, "_modify", modify)
+        (subscription,) = (s for s in open_link._publisher.subscriptions.values() if s.events)
+        await _clauses.monitor(open_link.session, subscription, item)
+        assert await fired(host, server, 21) == {"cycles": 21, "cushion": None, "weight": 12.5}
 
 
 async def test_a_field_in_a_namespace_that_the_server_lacks(server: Machine) -> None:

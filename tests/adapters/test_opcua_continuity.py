@@ -118,7 +118,10 @@ async def test_what_the_server_no_longer_has_is_a_recorded_loss(server: SmallSer
         assert loss.cause == Cause.LOST
         assert loss.points == list(range(SIZE))
         assert loss.start <= first <= loss.end
-        assert gone not in host.values(0)
+        (row,) = (row for row in host.rows(0) if row["value"] == gone)
+        assert (
+            row["flags"] & Flag.HISTORICAL
+        )  # it was still the present value when that was read, and came in no notification
         assert server.calls["republish"] == 1
 
 
@@ -151,6 +154,25 @@ async def test_a_subscription_that_the_server_ends_is_made_anew(server: SmallSer
         server.write_all()
         await host.until(lambda: all(host.last(i) == server.value + i for i in range(SIZE)))
         assert host.error is None
+
+
+async def test_a_server_that_ends_subscriptions_again_and_again_loses_the_session(server: SmallServer) -> None:
+    """Until the link is down, what is left of the group does not say that the group is complete."""
+    spec = link(server.endpoint, device(ALL), items_per_subscription=SIZE // 2)
+    async with Collector(spec) as host:
+        await settled(host, server)
+        open_link = host.adapter._link
+        assert open_link is not None
+        open_link.monitored.redone = 5
+        (group,) = open_link.monitored.groups.values()
+        ended, *others = group.subscriptions
+        assert others
+        began = ended.previous
+        open_link._retrying.ended(ended, codes.BAD_TIMEOUT)
+        for other in others:
+            other.complete_to = began + 60_000_000
+        assert group.completed() == began
+        assert (await host.fails()).reason == "subscription_lost"
 
 
 async def test_what_changes_until_an_ended_subscription_is_made_anew_is_a_gap(server: SmallServer) -> None:

@@ -461,11 +461,11 @@ class LinkHost:
                 await self._up(device, samples.received)
             device.seen = max(device.seen, samples.received)
         ack = _ack(adapter, samples.token)
-        filling = samples.group in device.asked or samples.group in device.refilling
-        fetched = filling and samples.flags and samples.flags[0] & Flag.HISTORICAL
+        fetched = samples.flags and samples.flags[0] & Flag.HISTORICAL
         if fetched and device.normaliser.clock.clock == "gateway":
             readings = None  # they would not lie where live values do; the gap stays
-            device.left_out.add(samples.group)
+            if samples.group in device.asked or samples.group in device.refilling:
+                device.left_out.add(samples.group)
         else:
             readings = device.normaliser.feed(samples) if samples.points else None
         await self._besides(device)

@@ -714,6 +714,25 @@ async def test_a_history_of_a_wrong_clock_fills_nothing() -> None:
         assert (start, cause) == (2.0, "disconnected")
 
 
+async def test_present_values_of_a_wrong_clock_are_not_stored_in_its_time() -> None:
+    """They follow an outage that nothing had to be read for. One that is ten minutes ahead would be the newest value for ten minutes."""
+    rig = one_group()
+    async with rig.running():
+        await outage(rig)
+        ahead = rig.time.now() + 600 * S
+        for _ in range(5):
+            await stamped(rig, 9, 9, server_ts=ahead)
+        await rig.give(Recovered("d", "default", rig.time.now(), timed=False))
+        rows = len(rig.sink.taken(Readings))
+        await stamped(rig, 30, 30, ago=-600, after=0)
+        assert len(rig.sink.taken(Readings)) == rows
+        await stamped(rig, 30, 30, server_ts=ahead)
+        live = rig.sink.taken(Readings)[-1]
+        assert live.values == [30, 30]
+        assert max(live.ts) <= rig.time.now()
+        assert rig.sink.gaps() == []
+
+
 async def test_what_was_missed_while_the_gateway_was_down() -> None:
     """The gap itself is the store's, by the new stream: it is told from when on it was filled."""
     rig = one_group()

@@ -446,3 +446,18 @@ class ModbusRules(Strict):
         default_factory=dict,
         description="Ratios of this device's transformers and the like, by the names that addresses give under `ratio`: {ct: 40, pt: 1}.",
     )
+
+    @field_validator("holes")
+    @classmethod
+    def _forward(cls, holes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        for first, last in holes:
+            if (
+                not 0 <= first <= last <= 65535
+            ):  # it would forbid nothing, and what must not be read would be read along
+                raise ValueError(
+                    Bilingual(
+                        f"holes: [{first}, {last}] is no range: write [first, last], wire addresses from 0 to 65535",
+                        f"holes：[{first}, {last}] 不是区间：请写 [起始, 结束]，报文地址 0 至 65535",
+                    )
+                )
+        return holes

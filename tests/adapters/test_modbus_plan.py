@@ -9,9 +9,11 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from adapters.modbus._isolate import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadSpan, Cut, Defect, Limit, isolate
 from adapters.modbus._plan import Read, Value, plan, together
+from schemas.modbus import ModbusRules
 
 Spans = list[tuple[int, int]]
 
@@ -147,6 +149,13 @@ def test_problems_name_place_and_remedy() -> None:
     assert "max_registers" in texts[3]
     assert "0x0031" in texts[4]
     assert "holes" in texts[4]
+
+
+@pytest.mark.parametrize("hole", [(5, 2), (-1, 4), (10, 70000)])
+def test_a_hole_that_is_no_range_is_a_mistake(hole: tuple[int, int]) -> None:
+    """It would forbid nothing, and be read along."""
+    with pytest.raises(ValidationError, match="is no range"):
+        ModbusRules(holes=(hole,))
 
 
 def test_the_map_of_a_meter_takes_three_reads() -> None:

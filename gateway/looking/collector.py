@@ -251,6 +251,8 @@ class Looking:
             address = validate(question.address, ModbusAddress, "")
         except DocumentError:
             return None  # the child tells every mistake
+        if address.select is not None:
+            raise told.needs_selector(address.select)
         for host in self._collect.hosts:
             adapter = host.connected
             if adapter is None or not isinstance(adapter, ReadsRegisters) or not adapter.reads_at(settings):

@@ -178,11 +178,13 @@ async def read_registers(question: ReadRegisters) -> shapes.TestRead:
         address = validate(question.address, ModbusAddress, "")
     except DocumentError as error:
         raise told.invalid("address", error, question.lang) from error
+    if address.select is not None:
+        raise told.needs_selector(address.select)
     if not 0 <= question.unit <= 255:
         raise _wrong("unit", question.unit, "0 to 255", "0 至 255")
     try:
         link = validate(settings, ModbusLinkSettings, "")
-        if link.serial is not None:
+        if link.serial is not None and link.framing == "rtu":
             place = SerialPlace(link.serial, link.baud, link.parity, link.stop)
             found = await read_serial(place, question.unit, address)
         else:

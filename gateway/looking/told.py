@@ -43,6 +43,18 @@ def _cut(value: Any, most: tuple[int, int], deep: int) -> Any:
     return value
 
 
+def needs_selector(select: object) -> FailedLookError:
+    """Why an address that another register selects is not test-read: what would be shown is any record's."""
+    found = str(select)
+    return FailedLookError(
+        "invalid",
+        f"address.select: found {found!r}, expected none: a test-read writes nothing, and without it any record might be shown. Add the signal, "
+        "and look at its value",
+        f"address.select：收到 {found!r}，试读时不能使用：试读不写入，若不写选择寄存器，显示的可能是任一记录。请先添加该信号，再查看其值",
+        mistakes=[Mistake(found, "none", "无", "address.select")],
+    )
+
+
 def text_of(value: Any) -> str:
     """A value in a few characters, for people."""
     from gateway.points.testread import written

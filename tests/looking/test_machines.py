@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from asyncua import ua
 
-from adapters.modbus import ModbusAdapter, ModbusLinkSettings
+from adapters.modbus import ModbusAdapter, ModbusLinkSettings, _link
 from adapters.opcua import LinkSettings
 from gateway.collect.role import Collect
 from gateway.config.models import Config
@@ -23,6 +23,7 @@ from gateway.looking.collector import Looking
 from gateway.looking.looker import Looker
 from gateway.looking.machines import Machines
 from gateway.looking.questions import Browse, FailedLookError, Link, ReadNode, ReadRegisters, ReadSignal, Seen
+from tests.adapters.modbus_peer import peer
 from tests.adapters.modbus_server import Server
 from tests.adapters.opcua_server import SmallServer, write_certificates
 from tests.adapters.test_opcua_security import SecureServer
@@ -213,6 +214,39 @@ async def test_a_serial_device_answers() -> None:
         loop.remove_reader(device)
         os.close(device)
         os.close(port)
+
+
+async def test_a_device_that_speaks_ascii_is_asked_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_link, "LISTEN", 0.05)
+    async with peer("ascii on a port") as made:
+        link = Link("modbus", made.settings.model_dump(mode="json", exclude_unset=True))
+        read = await machines.read_registers(
+            ReadRegisters(link=link, unit=1, address={"table": "holding", "address": 16})
+        )
+    assert (read.value, read.registers) == (1016, [1016])
+
+
+async def test_a_register_that_another_one_selects_is_not_test_read(tmp_path: Path) -> None:
+    """Without its selector, any record would be shown: neither by the running link nor by the child."""
+
+    class Running:
+        async def read_registers(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError("asked")
+
+        def reads_at(self, _: object) -> bool:
+            return True
+
+    selected = {**REGISTER, "select": "0x200=3"}
+    question = ReadRegisters(link=Link("modbus", {"host": "h"}), unit=1, address=selected)
+    plan = PlannedLink("x", "modbus", None, ModbusLinkSettings(host="h"), ())
+    looking, child = looking_of(tmp_path, Host(plan, Running()))
+    seen = await looking.answer(question)
+    assert seen.failure is not None
+    assert seen.failure.mistakes[0].parameter == "address.select"
+    assert not seen.failure.zh.isascii()
+    assert child.questions == []
+    with pytest.raises(FailedLookError, match=r"address\.select"):
+        await machines.read_registers(question)
 
 
 async def test_what_an_adapter_does_wrong_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,11 @@ EXAMPLES: dict[type, Any] = {
     wire.Gap: _gap,
     wire.Progress: _progress,
     wire.Closed: wire.Closed(STREAM, 41, HASH),
-    wire.Tombstone: wire.Tombstone(HASH, [wire.Gap("meter-01", [0, 1], T, T + 60_000_000, wire.Cause.DROPPED, 120)]),
+    wire.Tombstone: wire.Tombstone(
+        HASH,
+        [wire.Gap("meter-01", [0, 1], T, T + 60_000_000, wire.Cause.DROPPED, 120)],
+        wire.Batch(T, [0, 1], [59_000_000, 60_000_000], [1523.5, 2]),
+    ),
     wire.SyncRequest: wire.SyncRequest(1, "gateway", "n-1", None, [wire.Held(STREAM, 7, 42)]),
     wire.SyncAnswer: wire.SyncAnswer(1, "n-1", STORE, INGEST, [_mark]),
     wire.Confirmed: wire.Confirmed(1, STORE, INGEST, _mark),

@@ -269,10 +269,15 @@ class Closed(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Tombstone(msgspec.Struct, array_like=True, frozen=True):
-    """What stands in the place of dropped messages (kind TOMBSTONE); `hash` is that of the last message replaced."""
+    """What stands in the place of dropped messages (kind TOMBSTONE); `hash` is that of the last message replaced.
+
+    `newest`: of each signal the newest of the readings that were dropped up to here. They are stored like any others: a value that holds
+    since then is not told again by itself.
+    """
 
     hash: bytes
     gaps: list[Gap]
+    newest: Batch | None = None
 
 
 # --------------------------------------------------------------------------------------- sync/{gw} and confirmed/{gw}

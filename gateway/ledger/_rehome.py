@@ -25,20 +25,27 @@ def rehome(db: sqlite3.Connection, path: Path, old: Stream, compressor: Compress
     fresh = Stream(old.pos, uuid.uuid4().hex, 1, 0, ZERO_HASH, 0)
     aside = -old.pos
     for row in _moving(db, path, old):
-        kind, enc, body = row.kind, row.enc, row.body
-        if kind == Kind.TOMBSTONE:  # its numbers were of the old chain; the gaps it stands for go on as they are
-            stone = decode_body(kind, body, enc)
-            assert isinstance(stone, Tombstone)
-            kind = int(Kind.GAP)
-            enc, body = compressor.pack(msgspec.msgpack.encode(stone.gaps))
-        seq = fresh.high + 1
-        moved = Row(seq, seq, kind, fresh.hash, enc, body, None)
-        seal, fresh.hash = link(fresh.id, moved)
-        fresh.high = seq
-        db.execute(INSERT, (aside, *moved._replace(seal=seal)))
+        for kind, enc, body in _bodies(row, compressor):
+            seq = fresh.high + 1
+            moved = Row(seq, seq, kind, fresh.hash, enc, body, None)
+            seal, fresh.hash = link(fresh.id, moved)
+            fresh.high = seq
+            db.execute(INSERT, (aside, *moved._replace(seal=seal)))
     db.execute("DELETE FROM message WHERE pos = ?", (old.pos,))
     db.execute("UPDATE message SET pos = ? WHERE pos = ?", (old.pos, aside))
     return fresh
+
+
+def _bodies(row: Row, compressor: Compressor) -> Iterator[tuple[int, int, bytes]]:
+    """(kind, enc, body) of what goes on. A tombstone's numbers were of the old chain: its gaps and readings go on as they are."""
+    if row.kind != Kind.TOMBSTONE:
+        yield row.kind, row.enc, row.body
+        return
+    stone = decode_body(row.kind, row.body, row.enc)
+    assert isinstance(stone, Tombstone)
+    yield int(Kind.GAP), *compressor.pack(msgspec.msgpack.encode(stone.gaps))
+    if stone.newest is not None:
+        yield int(Kind.READINGS), *compressor.pack(msgspec.msgpack.encode(stone.newest))
 
 
 def _moving(db: sqlite3.Connection, path: Path, old: Stream) -> Iterator[Row]:

@@ -42,6 +42,8 @@ def decode_body(kind: int, body: bytes, enc: int = 0) -> Body:
         raise PoisonError(f"{type(error).__name__}: {error}") from error
     if isinstance(decoded, Batch):
         _check_columns(decoded)
+    elif isinstance(decoded, Tombstone) and decoded.newest is not None:
+        _check_columns(decoded.newest)
     return decoded
 
 

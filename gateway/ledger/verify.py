@@ -342,6 +342,8 @@ class _Check:
                     )  # fmt: skip
             case Tombstone():
                 self._gaps_of(row, body.gaps)
+                if body.newest is not None:
+                    self._readings(row, body.newest)
             case list():
                 self._events += [item.id for item in body if isinstance(item, Event)]
                 self._gaps_of(row, [item for item in body if isinstance(item, Gap)])

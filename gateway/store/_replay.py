@@ -71,6 +71,8 @@ class Replay(Transaction):
                     self._births = True
             case Tombstone():
                 self._gaps(step, body.gaps)
+                if body.newest is not None:
+                    self._store(step, body.newest)
             case list():
                 self._events_of(step, [item for item in body if isinstance(item, Event)])
                 self._gaps(step, [item for item in body if isinstance(item, Gap)])

@@ -202,6 +202,8 @@ class Transaction:
                 self._closed(step, body)
             case Tombstone():
                 self._gaps(step, body.gaps)
+                if body.newest is not None:
+                    self._batch(index, step, body.newest)
             case list():
                 self._events_of(step, [item for item in body if isinstance(item, Event)])
                 self._gaps(step, [item for item in body if isinstance(item, Gap)])

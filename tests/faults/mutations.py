@@ -136,6 +136,16 @@ MUTATIONS = [
         "tests/adapters/test_opcua_continuity.py::test_the_server_keeps_what_is_not_acknowledged",
     ),
     Mutation(
+        "holds-since", "What holds since it was dropped goes along in the newest tombstone", _OVERFLOW,
+        "        body = msgspec.msgpack.encode(Tombstone(end, gaps, found))\n", "        pass\n",
+        f"{_TEST_OUTBOX}::test_what_holds_since_it_was_dropped_is_kept",
+    ),
+    Mutation(
+        "holds-stored", "And is stored like any reading", _TRANSACTION,
+        "                    self._batch(index, step, body.newest)\n", "                    pass\n",
+        f"{_TEST_STORE}::test_what_a_tombstone_keeps_is_stored_like_any_reading[sqlite]",
+    ),
+    Mutation(
         "refused-before-alive", "No sign of life goes ahead of what was refused", _RECORDER,
         " or any(kind == Kind.PROGRESS for kind, _ in self._ready)", "",
         "tests/collect/test_budget.py::test_a_sign_of_life_never_goes_ahead_of_what_was_refused",

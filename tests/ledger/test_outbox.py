@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.ledger.bodies import decode_body
+from gateway.ledger.bodies import PoisonError, decode_body
 from gateway.ledger.outbox import Outbox, OutboxDamagedError, OutboxError, OutboxFullError
-from schemas.wire import MAX_MESSAGE, ZERO_HASH, Batch, Birth, Closed, Gap, Kind, Link, Tombstone
+from schemas.wire import MAX_MESSAGE, ZERO_HASH, Batch, Birth, Closed, Extra, Gap, Kind, Link, Tombstone
 
 _encode = msgspec.msgpack.encode
 
@@ -92,6 +92,83 @@ def test_overflow_keeps_the_numbers_the_chain_and_everything_but_readings(outbox
     assert (left[1].prev, stone.hash) == (before[2].prev, before[11].hash())
     assert outbox.read(stream, 5, 100, 10**7)[0].seq == 2, "a number inside a tombstone is answered by it"
     assert outbox.drop_oldest(0) == 0, "nothing is dropped twice"
+    assert stone.newest is None, "the newest tombstone carries it"
+    assert told(outbox, 13) == {number: (1000 + number + 49, float(number)) for number in range(20)}
+
+
+def told(outbox: Outbox, seq: int) -> dict[int, tuple[int, float]]:
+    """Point -> (ts, value) of what a tombstone keeps of the readings that it stands for."""
+    (message,) = outbox.read(outbox.current, seq, 1, 10**6)
+    stone = decode_body(message.kind, message.body, message.enc)
+    assert isinstance(stone, Tombstone)
+    assert stone.newest is not None
+    newest = stone.newest
+    rows = zip(newest.points, newest.offsets, newest.values, strict=True)
+    return {point: (newest.base + offset, value) for point, offset, value in rows}
+
+
+def test_what_holds_since_it_was_dropped_is_kept(outbox: Outbox, tmp_path: Path) -> None:
+    """A state that is told once and holds for weeks: the drop must not leave an older one standing. However often it is dropped on, and
+    whatever its kind."""
+    state = Batch(
+        1000, [1, 2, 3], [0, 5, 5], ["run", None, 7], [0, 1 << 31, 0], [0, 0, 1], [0, 0, 2], {1: Extra(3, "raw")}
+    )
+    outbox.append(Kind.READINGS, _encode(state))
+    for number in range(30):
+        outbox.append(Kind.LINK, _encode(Link("d", False, number)))
+        outbox.append(Kind.READINGS, _encode(Batch(2000 + number, [4, 3], [0, -1500], [float(number), 6])))
+    outbox.commit()
+    assert outbox.drop_oldest(0, most=5) == 3 + 4 * 2
+    outbox.close()
+    again = Outbox(tmp_path / "outbox.sqlite")
+    old = again.streams()[0].id
+    again.begin()
+    assert again.drop_oldest(0) == 26 * 2
+    found = [decode_body(m.kind, m.body, m.enc) for m in again.read(old, 1, 100, 10**6) if m.kind == Kind.TOMBSTONE]
+    assert len(found) == 31
+    assert [stone for stone in found[:-1] if isinstance(stone, Tombstone) and stone.newest is not None] == []
+    assert isinstance(found[-1], Tombstone)
+    newest = found[-1].newest
+    assert newest == Batch(
+        1000,
+        [1, 2, 3, 4],
+        [0, 5, 5, 1029],
+        ["run", None, 7, 29.0],
+        [0, 1 << 31, 0, 0],
+        [0, 0, 1, 0],
+        None,
+        {1: Extra(3, "raw")},
+    )
+
+
+def test_of_more_signals_than_fit_those_are_kept_that_have_held_for_longest(outbox: Outbox) -> None:
+    for first in range(0, 12_000, 1000):
+        points = list(range(first, first + 1000))
+        outbox.append(
+            Kind.READINGS, _encode(Batch(first, points, list(range(1000)), [float(point) for point in points]))
+        )
+    outbox.commit()
+    assert outbox.drop_oldest(0) == 12_000
+    kept = told(outbox, 1)
+    assert len(kept) > 1900
+    assert kept == {point: (point, float(point)) for point in range(len(kept))}
+
+
+def test_what_a_tombstone_keeps_goes_on_with_its_stream(outbox: Outbox) -> None:
+    outbox.append(Kind.READINGS, batch(4, 3))
+    outbox.commit()
+    outbox.drop_oldest(0)
+    new = outbox.rehome(outbox.current)
+    gap, kept = (decode_body(m.kind, m.body, m.enc) for m in outbox.read(new, 1, 10, 10**6))
+    assert gap == [Gap(None, [4], 1004, 1006, "dropped", 3)]
+    assert kept == Batch(1006, [4], [0], [4.0])
+
+
+def test_a_tombstone_whose_readings_are_no_table_is_poison() -> None:
+    body = _encode(Tombstone(ZERO_HASH, [], Batch(0, [1, 2], [0], [1.0])))
+    with pytest.raises(PoisonError, match="column offsets has 1 rows"):
+        decode_body(Kind.TOMBSTONE, body)
+    assert decode_body(Kind.TOMBSTONE, _encode([ZERO_HASH, []])) == Tombstone(ZERO_HASH, []), "of an older version"
 
 
 def test_confirmed_messages_are_kept_for_their_time_and_births_with_their_stream(outbox: Outbox) -> None:

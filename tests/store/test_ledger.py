@@ -17,7 +17,7 @@ from gateway.ledger.steps import LeaseLostError, StoreFailedError, StoreWeatherE
 from gateway.store import Reader, Writer
 from gateway.store._engine import make_engine, place_of
 from gateway.store.records import Reading
-from schemas.wire import ZERO_HASH, Birth, Cause, Closed, Event, Gap, Mark, Row, Tombstone
+from schemas.wire import ZERO_HASH, Batch, Birth, Cause, Closed, Event, Gap, Mark, Row, Tombstone
 from tests.store.conftest import Target
 from tests.store.feed import T0, Feed, birth, event, signal
 
@@ -397,6 +397,20 @@ def test_tombstone(writer: Writer, reader: Reader) -> None:
     assert (first.signals, first.start, first.end, first.cause, first.count) == ([2], T0, T0 + 5, "dropped", 120)
     assert second.signals is None  # one of its points is unknown: better too much
     assert writer.marks("line1", ["s1"])[0].seq == 41
+
+
+def test_what_a_tombstone_keeps_is_stored_like_any_reading(writer: Writer, reader: Reader) -> None:
+    """Also a value from before what is stored already: it has held since then."""
+    feed = Feed()
+    writer.apply([feed.birth(signal(1, "t"), signal(2, "u")), feed.rows((1, 50, 1.0))])
+    kept = Batch(T0, [2, 1], [10, 60], [7.0, 2.0], [0, 1 << 30])
+    gaps = [Gap(None, [1, 2], T0, T0 + 60, "dropped", 9)]
+    applied = writer.apply([feed.step(Tombstone(bytes(32), gaps, kept), count=40)])
+    assert applied.rows == 2
+    again = writer.apply([feed.step(Tombstone(bytes(32), gaps, kept), count=3)])
+    assert (again.rows, again.duplicates) == (0, 2)
+    rows = {(row.signal, row.ts - T0, row.value, row.status) for piece in reader.history([1, 2]) for row in piece}
+    assert rows >= {(2, 10, 7.0, 0), (1, 60, 2.0, 1 << 30)}
 
 
 def test_closed_streams(writer: Writer, reader: Reader) -> None:

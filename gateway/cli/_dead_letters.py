@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -33,6 +33,7 @@ app.add_typer(
 
 _POLL: Final = 0.2
 _HEX: Final = 64
+_PIECE: Final = 500
 STATES: Final = {
     "waiting": Bilingual("waiting", "待处理"),
     "requested": Bilingual("replay asked for", "已请求重放"),
@@ -123,10 +124,11 @@ def replay(
             _known(reader, chosen)
         asked = letters.request(chosen)
         deadline = time.monotonic() + wait
-        found = _of(reader, asked)
-        while any(letter.state == "requested" for letter in found) and time.monotonic() < deadline:
+        letters_by_id = {letter.id: letter for letter in _of(reader, asked)}
+        while (waiting := _requested(letters_by_id.values())) and time.monotonic() < deadline:
             time.sleep(_POLL)
-            found = _of(reader, asked)
+            letters_by_id |= {letter.id: letter for letter in _of(reader, waiting)}
+        found = list(letters_by_id.values())
     if json:
         _print_json([_row(letter, as_json=True) for letter in found])
     for letter in found if not json else ():
@@ -202,7 +204,13 @@ def _all(reader: Reader, states: Any) -> Iterator[DeadLetter]:
 
 
 def _of(reader: Reader, ids: list[int]) -> list[DeadLetter]:
-    return reader.dead_letters(ids=ids, limit=max(1, len(ids))) if ids else []
+    """A few at a time: a flood may have left more than a database takes in one list."""
+    pieces = [ids[start : start + _PIECE] for start in range(0, len(ids), _PIECE)]
+    return [letter for piece in pieces for letter in reader.dead_letters(ids=piece, limit=len(piece))]
+
+
+def _requested(some: Iterable[DeadLetter]) -> list[int]:
+    return [letter.id for letter in some if letter.state == "requested"]
 
 
 def _known(reader: Reader, ids: list[int]) -> list[DeadLetter]:

@@ -128,7 +128,7 @@ def _verify(config: Config, *, as_json: bool) -> None:
 def _held(path: Path) -> list[dict[str, Any]]:
     """The outbox's streams, read beside a running collector."""
     try:
-        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
         try:
             found = db.execute(
                 "SELECT s.id, count(m.seq), s.high, s.confirmed FROM stream s LEFT JOIN message m USING (pos) GROUP BY s.pos ORDER BY s.pos"

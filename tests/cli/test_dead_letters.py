@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +98,20 @@ def test_asked_for_while_no_ingest_runs(tmp_path: Path, writer: Writer) -> None:
     assert answer.exit_code == 1
     assert "2: asked for; ingest does it when it runs" in answer.output
     assert ids(tmp_path) == [(1, "waiting"), (2, "requested")]
+
+
+def test_a_flood_of_them_is_asked_for_and_discarded_as_a_whole(tmp_path: Path, writer: Writer) -> None:
+    """More than SQLite takes in one list."""
+    many = 40_000
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as db, db:
+        columns = "at, gateway, stream, seq, reason, count, raw, kind, enc, state"
+        rows = f"SELECT at, gateway, stream, seq, reason, count, raw, kind, enc, state FROM dead_letter, n WHERE id = 2 AND i <= {many}"
+        series = f"WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {many})"
+        db.execute(f"INSERT INTO dead_letter ({columns}) {series} {rows}")
+    answer = run(tmp_path, "replay", "--all", "--wait", "0", "--json")
+    assert answer.exit_code == 1, answer.output[-500:]
+    assert [row["state"] for row in json.loads(answer.stdout)] == ["requested"] * (many + 2)
+    assert run(tmp_path, "discard", "--all", "--reason", "nobody's").output == "0 discarded\n"
 
 
 def test_discarded_with_a_reason(tmp_path: Path, writer: Writer) -> None:

@@ -36,6 +36,8 @@ LONGEST: Final = 600.0
 """Seconds for all the history of a group; what is not read by then stays missing."""
 _SAME_TIME: Final = 1_000
 """µs by which a time in a history may differ from the live one: many keep milliseconds."""
+_AHEAD: Final = 3_600_000_000
+"""µs by which a source time may be ahead of the gateway's clock. What is missing is not newer than the newest live row, and may be as new."""
 NOT_TO_LIVE: Final = "the history does not go on to the live values"
 INCOMPLETE: Final = "the history does not hold every value"
 _FIRST_VALUES: Final = 10.0
@@ -132,9 +134,11 @@ class Backfill:
 
     async def _fill(self, items: Sequence[Item], wanted: Sequence[Item]) -> list[Missed]:
         await self._first_values(items)
-        end = self._end = max(self._clock.now(), self._at_least)
+        self._end = max(self._clock.now(), self._at_least)
         offset = self._server_clock.offset or 0
         shift = offset if abs(offset) > TOLERANCE else 0
+        live = [row[2] - shift for row in self.live.values() if row[2] is not None]
+        end = max([self._end, *(at for at in live if at <= self._end + _AHEAD)])
         margin = _MARGIN + (0 if shift else abs(offset))
         start, stop = self._since + shift - margin, end + shift + margin
         filled = [_Filled(item, unseen=list(self._witnesses.get(item.point.id, ()))) for item in wanted]

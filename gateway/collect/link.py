@@ -36,6 +36,7 @@ from adapters.contract import (
 from adapters.frames import Framed, FrameLog
 from gateway.collect import items
 from gateway.collect._device_events import wire_event
+from gateway.collect.clock import AHEAD
 from gateway.collect.items import DeviceStatus, Events, Gaps, Sink
 from gateway.collect.normalise import Normaliser
 from gateway.config.plan import PlannedDevice, PlannedLink
@@ -94,6 +95,9 @@ class _Device:
         """Group -> from when on (µs) what was missed has been fetched, until it is told with its progress."""
         self.open: dict[str, int] = {}
         """Group -> where the gap of the present or last outage began."""
+        self.newest: dict[str, int] = {}
+        """Group -> the newest time (µs) of a live value since that outage. None that was lost in it is newer: a clock may be ahead of ours, and be
+        believed."""
         self.covered: dict[str, int] = {}
         """Group -> since when nothing of it is missed in this connection (µs): it is complete up to a time only from then on."""
         self.before: dict[str, int] = {}
@@ -122,7 +126,7 @@ class _Device:
         def by_the_new_clock(at: int) -> int:
             return at + step if at > now else at
 
-        for times in (self.done, self.open, self.covered, self.before, self.back_to):
+        for times in (self.done, self.open, self.newest, self.covered, self.before, self.back_to):
             times.update({group: by_the_new_clock(at) for group, at in times.items()})
         self.asked.update({group: None if at is None else by_the_new_clock(at) for group, at in self.asked.items()})
         self.seen, self.since = by_the_new_clock(self.seen), by_the_new_clock(self.since)
@@ -473,6 +477,8 @@ class LinkHost:
             await self._put(readings, ack)
         elif ack is not None:
             ack()  # nothing new in it: what it repeats is stored, or will be sent again with its own token
+        if samples.group in device.open and not fetched:
+            device.newest[samples.group] = max(device.newest.get(samples.group, 0), _newest(device, samples))
         covered = device.covered.setdefault(samples.group, samples.received)
         if samples.complete_to is not None and samples.complete_to >= covered:
             await self._complete(device, samples.group, samples.complete_to)
@@ -481,9 +487,10 @@ class LinkHost:
         if group in device.asked:
             device.asked[group] = max(complete_to, device.asked[group] or complete_to)
             return
-        start = device.open.pop(group, None)
+        start, newest = device.open.pop(group, None), device.newest.pop(group, 0)
         if start is not None and complete_to > start:
-            gap = Gap(device.plan.id, device.groups.get(group), start, complete_to, Cause.DISCONNECTED.value)
+            end = max(complete_to, newest)
+            gap = Gap(device.plan.id, device.groups.get(group), start, end, Cause.DISCONNECTED.value)
             await self._put(Gaps([gap]))
         device.before.pop(group, None)
         self._progressed(device, group, complete_to)
@@ -501,6 +508,7 @@ class LinkHost:
             began, restarted = min(_known(device, group)), group in device.before
             cause = Cause.COLLECTOR_DOWN if restarted and group not in device.open else Cause.DISCONNECTED
             device.open.pop(group, None)
+            device.newest.pop(group, None)
             device.before.pop(group, None)
             gaps = [
                 self._gap(device, group, part, began, cause) for part in missed if part.end > max(part.start, began)
@@ -606,6 +614,15 @@ def _lines(device: _Device) -> dict[str, str]:
 def _known(device: _Device, group: str) -> list[int]:
     """Up to when a group was complete before its outage: in this process, in the one before, or both."""
     return [known[group] for known in (device.open, device.before) if group in known]
+
+
+def _newest(device: _Device, samples: Samples) -> int:
+    """The newest source time of samples (µs), as far as it is believed; 0 without one."""
+    clock = device.normaliser.clock
+    if samples.source_ts is None or clock.clock == "gateway":
+        return 0
+    times = [ts - clock.shift for ts in samples.source_ts if ts is not None]
+    return max((ts for ts in times if ts <= samples.received + AHEAD), default=0)
 
 
 def _ack(adapter: Adapter, token: Hashable | None) -> Callable[[], None] | None:

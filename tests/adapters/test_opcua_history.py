@@ -388,6 +388,30 @@ async def test_a_server_is_not_asked_beyond_the_time(server: SmallServer, monkey
     assert not asked
 
 
+async def test_a_clock_that_is_ahead(server: SmallServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing has its times, up to that of the first live value; the group is complete only up to now."""
+    monkeypatch.setattr("adapters.opcua._backfill._LAGS", (0.01,))
+    past, since = Past(server), now() - MINUTE
+    past.put((since - MINUTE, -1.0))
+    past.live(now() + 20_000_000, 4.0)
+    answer = recovered(await filled(server, since, past.name))
+    assert answer is not None
+    assert answer.missed == []
+    assert answer.end <= now()
+    ahead = now() + 30_000_000
+    past.live(ahead, 5.0)
+    deadline = time.monotonic() + 10
+    while past.rows[-1].Value.Value != 5.0:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+    del past.rows[-1]
+    answer = recovered(await filled(server, since, past.name))
+    assert answer is not None
+    (part,) = answer.missed or ()
+    assert part.end == ahead
+    assert answer.end <= now()
+
+
 async def test_a_slow_host_loses_no_history(server: SmallServer) -> None:
     past, begin = Past(server), now() - MINUTE
     values = [(begin + i * 1_000, float(i)) for i in range(3_000)]

@@ -684,6 +684,20 @@ async def test_nothing_fetched_is_the_gap_of_ever() -> None:
         assert gap == (None, 2.0, (rig.time.now() - START) / S, "disconnected")
 
 
+async def test_the_gap_of_a_clock_that_is_ahead_ends_where_its_values_do() -> None:
+    """What was lost has the device's time, up to that of the first values after the outage, though they may be unchanged."""
+    rig = one_group()
+    async with rig.running():
+        await outage(rig)
+        await rig.give(Recovered("d", "default", START, None))
+        await rig.time.advance(1)
+        at = rig.time.now()
+        stamps = [at + 20 * S, at - 9 * S]
+        await rig.give(Samples("d", "default", at, [FIRST, FIRST + 1], [6, 6], source_ts=stamps, complete_to=at))
+        (gap,) = gaps(rig)
+        assert gap == (None, 2.0, (at - START) / S + 20, "disconnected")
+
+
 async def test_an_outage_within_the_filling_asks_from_its_first_begin() -> None:
     rig = one_group()
     async with rig.running():

@@ -8,13 +8,14 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli.app import app
 from gateway.config.models import StoreSettings
-from gateway.store import Writer, open_writer
+from gateway.store import Reader, Writer, open_writer
 from tests.store.feed import SECOND, T0, Feed, birth, signal
 
 runner = CliRunner()
@@ -100,9 +101,19 @@ def test_asked_for_while_no_ingest_runs(tmp_path: Path, writer: Writer) -> None:
     assert ids(tmp_path) == [(1, "waiting"), (2, "requested")]
 
 
-def test_a_flood_of_them_is_asked_for_and_discarded_as_a_whole(tmp_path: Path, writer: Writer) -> None:
-    """More than SQLite takes in one list."""
-    many = 40_000
+def test_a_flood_of_them_is_asked_for_as_a_whole(
+    tmp_path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database takes no list of any length (PostgreSQL 65,535 parameters, SQLite 32,766 as it is delivered)."""
+    asked: list[int] = []
+    read = Reader.dead_letters
+
+    def counted(self: Reader, **given: Any) -> Any:
+        asked.append(len(given["ids"]))
+        return read(self, **given)
+
+    monkeypatch.setattr(Reader, "dead_letters", counted)
+    many = 1_200
     with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as db, db:
         columns = "at, gateway, stream, seq, reason, count, raw, kind, enc, state"
         rows = f"SELECT at, gateway, stream, seq, reason, count, raw, kind, enc, state FROM dead_letter, n WHERE id = 2 AND i <= {many}"
@@ -111,7 +122,7 @@ def test_a_flood_of_them_is_asked_for_and_discarded_as_a_whole(tmp_path: Path, w
     answer = run(tmp_path, "replay", "--all", "--wait", "0", "--json")
     assert answer.exit_code == 1, answer.output[-500:]
     assert [row["state"] for row in json.loads(answer.stdout)] == ["requested"] * (many + 2)
-    assert run(tmp_path, "discard", "--all", "--reason", "nobody's").output == "0 discarded\n"
+    assert max(asked) <= 500
 
 
 def test_discarded_with_a_reason(tmp_path: Path, writer: Writer) -> None:

@@ -130,6 +130,15 @@ def test_a_full_line_says_how_full_it_is_and_what_would_fit_and_that_fits() -> N
     assert not after.of(LinkTrouble)
 
 
+def test_a_unit_that_needs_long_pauses_is_named_while_the_line_has_room() -> None:
+    """0.02 s and half a second of rest each 0.1 s; the line itself is nearly free."""
+    spec = Spec(1).device(1, [holding(0)], period=0.1, pause=0.5).device(2, [holding(0)], period=0.1)
+    told = run(spec, Wire(answer=0.02), 60).of(LinkTrouble)
+    assert {trouble.problem for trouble in told} == {
+        "unit 1 is 520 % busy, its pauses included: a period of 0.58 s or longer would fit"
+    }
+
+
 def test_a_line_with_room_says_nothing() -> None:
     done = run(busy_line(10.0), Wire(answer=0.2), 300)
     assert not done.of(LinkTrouble)

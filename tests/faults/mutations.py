@@ -169,8 +169,8 @@ MUTATIONS = [
     ),
     Mutation(
         "disconnected-gap", "A link that was lost leaves a gap", _LINK,
-        "        if start is not None and complete_to > start:\n            gap = Gap(",
-        "        if start is not None and complete_to < start:\n            gap = Gap(",
+        "        if start is not None and complete_to > start:\n            end =",
+        "        if start is not None and complete_to < start:\n            end =",
         "tests/collect/test_link.py::test_a_lost_link_takes_its_devices_down_since_they_were_last_alive_and_leaves_one_gap",
     ),
     # ------------------------------------------------------------------------------------------------ the sender

@@ -95,6 +95,8 @@ class Scan:
     """Seconds for which a whole scan takes the wire, smoothed; 0 before the first."""
     complete_to: int | None = None
     """When its last complete scan was answered, in µs."""
+    unanswered: int = 0
+    """Requests of it that were not answered in time since the unit answered last: what came for them later, or never, is lost."""
 
     def points(self) -> list[int]:
         """Its points; what only serves others is none."""

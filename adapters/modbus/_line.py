@@ -225,11 +225,11 @@ class Line:
             return items
         except NoAnswerError:
             self._watch.vain += self._link.taken
-            items.extend(self._not_answered(unit, by_time_out=True))
+            items.extend(self._not_answered(unit, work, by_time_out=True))
         else:
             if response.code in _GATEWAY_SILENT:
                 self._watch.vain += self._link.taken
-                items.extend(self._not_answered(unit, by_time_out=False))
+                items.extend(self._not_answered(unit, work, by_time_out=False))
             else:
                 if isinstance(work, Scan):
                     work.spent += self._link.taken
@@ -283,15 +283,17 @@ class Line:
 
     def _alive(self, unit: Unit, received: int) -> Iterator[Item]:
         now = self._clock.monotonic()
-        for device, scan, slots in unit.passed_by(now):
+        for device, scan, lost in unit.passed_by(now):
             since = scan.complete_to or self._known_until(unit)
             yield Lost(
-                device.id, scan.points(), since, received, Cause.DISCONNECTED, slots, "the unit did not answer in time"
+                device.id, scan.points(), since, received, Cause.DISCONNECTED, lost, "the unit did not answer in time"
             )
         if unit.answered(received, now):
             yield from self._states(unit, up=True, at=received)
 
-    def _not_answered(self, unit: Unit, *, by_time_out: bool) -> Iterable[Item]:
+    def _not_answered(self, unit: Unit, work: Scan | Refused, *, by_time_out: bool) -> Iterable[Item]:
+        if isinstance(work, Scan):
+            work.unanswered += 1
         unit.missed(self._clock.monotonic(), self._jitter(), by_time_out=by_time_out)
         self._vain += 1
         if unit.down or (unit.last_life is not None and unit.misses < _MISSES_TO_DOWN):

@@ -117,6 +117,7 @@ class Unit:
         self.delay = BACKOFF_FIRST
         self.retry_at = 0.0
         for scan in self.scans():
+            scan.unanswered = 0
             if scan.due != math.inf:
                 scan.skip(now)
         was_down, self.down = self.down, False
@@ -125,12 +126,15 @@ class Unit:
         return was_down
 
     def passed_by(self, now: float) -> Iterator[tuple[Device, Scan, int]]:
-        """The scans of which slots went by while it did not answer and was not down yet, and how many: those are in no outage."""
+        """The scans of which values may be lost, since it did not answer in time and was not down yet, and how many: those are in no outage.
+
+        Slots that went by, or answers that came too late for their request, which the device had read and handed out all the same.
+        """
         if self.misses and not self.down:
             for device in self.devices:
                 for scan in device.scans.values():
-                    if slots := scan.over(now):
-                        yield device, scan, slots
+                    if lost := max(scan.over(now), scan.unanswered):
+                        yield device, scan, lost
 
     def missed(self, now: float, jitter: float, *, by_time_out: bool) -> None:
         """It did not answer: it is left alone for a while (times `jitter`), and its scans begin again after that.

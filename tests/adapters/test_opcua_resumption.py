@@ -23,7 +23,7 @@ from tests.servers.fault_proxy import FaultProxy
 from tests.servers.foreign import NodeOpcUaServer
 
 ALL = [node(f"v{i}") for i in range(SIZE)]
-CUTS = 1_440 if os.environ.get("LONG") else 100
+CUTS = 1_440 if os.environ.get("LONG") else 200
 """For each of two stacks."""
 pytestmark = pytest.mark.timeout(3_600 if os.environ.get("LONG") else 120)
 

@@ -151,6 +151,8 @@ class LinkHost:
         self._sink, self._clock, self._on_status, self._sleep = sink, clock, on_status, sleep
         self._on_identity = on_identity
         self._dirty = False
+        self._set_back = 0
+        """By how much (µs, negative) our clock was set back last; 0 if never."""
         self._devices = {device.id: _Device(device) for device in link.devices}
         self._by_point = {s.point: s for d in link.devices for s in d.signals}
         self._told: dict[str, DeviceStatus] = {}
@@ -210,6 +212,13 @@ class LinkHost:
             device.normaliser.clock.restart()
             if step < 0:
                 device.set_back(now, step)
+        if step < 0:
+            self._set_back = step
+
+    def _by_our_clock(self, at: int) -> int:
+        """A time of our clock (µs) that an item brings. One ahead of now was taken before the clock was set back, while the item was on its way:
+        kept, it would stop the progress of its group until then."""
+        return at + self._set_back if self._set_back and at > self._clock.now() else at
 
     @property
     def device_ids(self) -> Collection[str]:
@@ -414,15 +423,19 @@ class LinkHost:
         device = self._devices[item.device]
         match item:
             case Samples():
+                received = self._by_our_clock(item.received)
+                if received != item.received:
+                    complete_to = None if item.complete_to is None else self._by_our_clock(item.complete_to)
+                    item = replace(item, received=received, complete_to=complete_to)
                 await self._samples(adapter, device, item)
             case DeviceEvent():
                 await self._event(adapter, device, item)
             case DeviceState():
                 device.declared = not item.up
                 if item.up:
-                    await self._up(device, item.at)
+                    await self._up(device, self._by_our_clock(item.at))
                 else:
-                    await self._down(device, item.at, item.reason, item.fix_en, item.fix_zh)
+                    await self._down(device, self._by_our_clock(item.at), item.reason, item.fix_en, item.fix_zh)
             case Lost():
                 await self._put(Gaps([self._lost(item)]), _ack(adapter, item.token))
             case Interrupted():
@@ -516,7 +529,7 @@ class LinkHost:
             if gaps:
                 await self._put(Gaps(gaps))
             device.normaliser.history_ended(group)
-            self._progressed(device, group, item.end)
+            self._progressed(device, group, self._by_our_clock(item.end))
             if restarted:
                 device.back_to[group] = began
         if held is not None:
@@ -553,8 +566,8 @@ class LinkHost:
 
     async def _event(self, adapter: Adapter, device: _Device, event: DeviceEvent) -> None:
         if device.up is not True and not device.declared:
-            await self._up(device, event.received)
-        device.seen = max(device.seen, event.received)
+            await self._up(device, self._by_our_clock(event.received))
+        device.seen = max(device.seen, self._by_our_clock(event.received))
         clause = device.clauses.get(event.clause)
         stored = wire_event(device.plan, clause, event, device.normaliser, lambda: str(uuid.uuid4()))
         await self._put(Events([stored]), _ack(adapter, event.token))

@@ -819,6 +819,28 @@ async def test_after_the_gateways_clock_was_set_back_progress_goes_on_and_an_out
     assert [(g.cause, (g.start - START) / S) for g in rig.sink.gaps()] == [("disconnected", 4.0)]
 
 
+async def test_what_was_on_its_way_while_the_gateways_clock_was_set_back_stops_no_progress() -> None:
+    """Received by the clock that was an hour ahead, taken by the host after it was set back: kept, its time would be the progress for an hour."""
+    rig = Rig(planned([{"type": "int16"}]))
+    async with rig.running():
+        rig.time.offset = 3600 * S
+        await rig.poll(5)
+        await rig.time.advance(2)
+        on_its_way = rig.time.now()
+        rig.time.offset = 0
+        rig.host.clock_stepped(-3600 * S)
+        await rig.give(Samples("d", "default", on_its_way, [FIRST], [6], complete_to=on_its_way))
+        await rig.give(DeviceState("d", False, on_its_way, "no_answer"))
+        await rig.poll(7)
+        await rig.give(DeviceState("d", True, rig.time.now()))
+        await rig.poll(7)
+        await rig.time.advance(2)
+    assert [round((done.complete_to - START) / S - 3600) for done in rig.sink.taken(Progress)[0].done] == [1]
+    assert [done for done, _ in progress(rig)][-1] == 5.0
+    assert [(at, is_up) for _, is_up, at, _ in rig.sink.ups_and_downs()[1:]] == [(3.0, False), (4.0, True)]
+    assert [(g.cause, (g.start - START) / S) for g in rig.sink.gaps()] == [("disconnected", 3.0)]
+
+
 async def test_the_spec_and_the_texts_for_people() -> None:
     rig = Rig()
     assert rig.host.endpoint("d") == "fake://d"

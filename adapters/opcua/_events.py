@@ -11,8 +11,9 @@ from asyncua import ua
 from adapters.contract import DeviceEvent, DeviceSpec, EventTrouble
 from adapters.opcua import _resolve
 from adapters.opcua._addresses import UnknownNamespaceError, browse_path, is_node_id, node_id, node_text, parse_path
-from adapters.opcua._browse import related
+from adapters.opcua._browse import Child, related
 from adapters.opcua._conditions import REFRESH_EVENTS, Conditions
+from adapters.opcua._errors import fault_name
 from adapters.opcua._session import Session
 from adapters.opcua._strings import text
 from schemas import status as codes
@@ -47,6 +48,14 @@ _VALUE: Final = 13
 _HAS_SUBTYPE: Final = ua.NodeId(45)
 _SUBTYPES: Final = 12
 """Most event types that are named in a where clause."""
+_OF_THE_BROWSE: Final = frozenset(
+    {
+        "BadInternalError", "BadUnexpectedError", "BadNotSupported", "BadNotImplemented", "BadServiceUnsupported", "BadNodeIdUnknown",
+        "BadNodeIdInvalid", "BadReferenceTypeIdInvalid", "BadContinuationPointInvalid", "BadNoContinuationPoints", "BadViewIdUnknown",
+        "BadUserAccessDenied", "BadNotReadable", "BadBrowseDirectionInvalid",
+    }
+)  # fmt: skip
+"""Faults of a browse that are not the session's."""
 
 
 NOTHING: Final = Bilingual("", "")
@@ -209,11 +218,21 @@ async def declared(session: Session, item: EventItem, place: int) -> bool:
     select = item.selects[place]
     types, level = [select.TypeDefinitionId], [select.TypeDefinitionId]
     while level and len(types) <= _SUBTYPES:
-        above = await related(session, level, _HAS_SUBTYPE, forward=False)
+        above = await _related(session, level, forward=False)
         level = [each.node for parents in above for each in parents if each.node not in types]
         types += level
     found = await _resolve.translate(session, [(each, list(select.BrowsePath)) for each in types])
     return any(not isinstance(each, int) for each in found)
+
+
+async def _related(session: Session, types: Sequence[Any], *, forward: bool = True) -> list[list[Child]]:
+    """The types below (or above) these, none where the server does not browse its types: that costs no more than what they would tell."""
+    try:
+        return await related(session, types, _HAS_SUBTYPE, forward=forward)
+    except ua.UaStatusCodeError as error:
+        if fault_name(error) not in _OF_THE_BROWSE:
+            raise
+        return []
 
 
 async def _wanted(session: Session, item: EventItem, event_type: Any) -> list[Any]:
@@ -224,8 +243,9 @@ async def _wanted(session: Session, item: EventItem, event_type: Any) -> list[An
     found = [event_type]
     level = [event_type]
     while level and len(found) <= _SUBTYPES:
-        level = [child.node for below in await related(session, level, _HAS_SUBTYPE) for child in below]
-        found += [node for node in level if node not in found]
+        level = [child.node for below in await _related(session, level) for child in below]
+        level = [node for node in level if node not in found]
+        found += level
     if len(found) > _SUBTYPES:
         found = [event_type]
     if item.clause.kind == "alarm":

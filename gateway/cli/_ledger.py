@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import msgspec
 import typer
@@ -198,6 +199,15 @@ def adopt(
     from gateway.ledger.outbox import Outbox, OutboxError
     from gateway.platform import FileLock, LockedError
 
+    try:
+        store = str(UUID(store))
+    except ValueError:
+        fail(
+            say(
+                f"{store} 不是存储编号；编号形如 3f0c2a9e-…，见 /health 或日志中的提示",
+                f"{store} is not the id of a store, such as 3f0c2a9e-…: /health and the log name the store that answers",
+            )
+        )
     loaded = load(context.obj)
     path = loaded.data_dir / "outbox.sqlite"
     if not path.exists():

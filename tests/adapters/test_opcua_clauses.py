@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from adapters.contract import DeviceEvent, EventTrouble
+from adapters.contract import DeviceEvent, EventTrouble, Samples
 from adapters.opcua import _clauses
 from schemas.bilingual import chinese
 from schemas.profile import EventClause, EventField
@@ -299,3 +299,31 @@ async def test_what_is_refused_is_told_again_after_an_outage(server: Machine, mo
             await host.until(lambda: told(host))
             assert "m:Cushion" in (told(host)[0] or "")
             assert await fired(host, server, 6) == {"cycles": 6, "cushion": None, "weight": 12.5}
+
+
+@pytest.mark.parametrize("at_the_end", [False, True], ids=["browse", "browse-next"])
+async def test_a_server_that_does_not_browse_its_event_types_costs_no_link(
+    server: Machine, monkeypatch: pytest.MonkeyPatch, at_the_end: bool
+) -> None:
+    """A small controller without its types, or with too few continuation points: the clause asks for its own type alone."""
+    space = server.server.iserver.view_service
+    browse = space.browse
+    refused = []
+
+    def poor(params: Any) -> Any:
+        if all(each.ReferenceTypeId.Identifier == ua.ObjectIds.HasSubtype for each in params.NodesToBrowse):
+            refused.append(params)
+            if not at_the_end:
+                raise ua.UaStatusCodeError(ua.StatusCodes.BadServiceUnsupported)
+            results = browse(params)
+            for each in results:
+                each.ContinuationPoint = b"gone"
+            return results
+        return browse(params)
+
+    monkeypatch.setattr(space, "browse", poor)
+    spec = link(server.endpoint, device([node("v0")], events=(with_cushion(server),), namespaces=PREFIXES))
+    async with Collector(spec) as host:
+        await host.until(lambda: host.of(Samples))
+        assert (await fired(host, server, 3))["cycles"] == 3
+    assert refused

@@ -163,14 +163,19 @@ def test_adopting_a_store(tmp_path: Path) -> None:
     file.write_text("data_dir: .\n", encoding="utf-8")
     Outbox(tmp_path / "outbox.sqlite").close()
     lock = FileLock(tmp_path / "outbox.lock")
-    answer = runner.invoke(app, ["ledger", "--config", str(file), "adopt", "new-store"])
+    store = "0f0c7d3e-5a64-4f0e-9f4d-2b9a3c1d8e77"
+    adopt = ["ledger", "--config", str(file), "adopt"]
+    answer = runner.invoke(app, [*adopt, store])
     assert answer.exit_code == 1, answer.output
     assert "stop the gateway" in answer.output
     lock.release()
-    answer = runner.invoke(app, ["ledger", "--config", str(file), "adopt", "new-store"])
+    answer = runner.invoke(app, [*adopt, "new-store"])
+    assert answer.exit_code == 1, answer.output
+    assert "new-store is not the id of a store" in answer.output
+    answer = runner.invoke(app, [*adopt, store])
     assert answer.exit_code == 0, answer.output
     db = sqlite3.connect(tmp_path / "outbox.sqlite")
-    assert db.execute("SELECT value FROM meta WHERE key = 'store'").fetchone() == ("new-store",)
+    assert db.execute("SELECT value FROM meta WHERE key = 'store'").fetchone() == (store,)
     db.close()
 
 

@@ -85,7 +85,8 @@ def main() -> int:
     told = ",".join(f"{cause}:{count}" for cause, count in sorted(gaps.items())) or "0"
     failed = sum(not result.holds for result in results)
     lost, twice = sum(result.lost for result in results), sum(result.twice for result in results)
-    sys.stdout.write(f"runs={len(results)} lost={lost} twice={twice} gaps={told} failed={failed}\n")
+    excused = sum(result.excused for result in results)
+    sys.stdout.write(f"runs={len(results)} lost={lost} twice={twice} gaps={told} excused={excused} failed={failed}\n")
     return 1 if failed else 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from tests.faults.faults import Fault, process_and_line_faults
-from tests.faults.oracle import Oracle, now_us
+from tests.faults.oracle import Fell, Oracle, now_us
 from tests.faults.others import other_faults
 from tests.faults.rig import KINDS, Kind, Rig, Settings
 
@@ -57,9 +57,14 @@ class Result:
     gaps: dict[str, int] = field(default_factory=dict)
     gap_seconds: float = 0.0
     compared: int = 0
-    excused: int = 0
+    in_gaps: int = 0
+    """Values and events that lie in them."""
+    excused: bool = False
+    """Whether some of the gaps are explained only by a machine that had no time."""
     memory: dict[str, float] = field(default_factory=dict)
     starved: bool = False
+    stood: int = 0
+    """How many of `wrong` are that the collector stood still by itself, on a starved machine."""
     wrong: list[str] = field(default_factory=list)
     command: str = ""
     version: str = ""
@@ -76,7 +81,7 @@ class Result:
         memory = " ".join(f"{name} {value:.0f}" for name, value in self.memory.items())
         return (
             f"{'ok  ' if self.holds else 'FAIL'} {self.number:4} {self.kind:10} {' + '.join(self.faults)}: lasted {self.lasted:.1f} s, "
-            f"recovered in {self.recovery:.1f} s, gaps: {gaps}; MB: {memory}{'; a busy machine' if self.starved else ''}"
+            f"recovered in {self.recovery:.1f} s, gaps: {gaps}; MB: {memory}{'; a busy machine' if self.starved else ''}{', needed as an excuse' if self.excused else ''}"
         )
 
 
@@ -109,8 +114,9 @@ def plans(seed: int, only: Kind | None = None) -> Iterator[Plan]:
             yield Plan(seed, number, kind, tuple(chosen))
 
 
-def play(rig: Rig, plan: Plan) -> None:
-    """Let the faults fall, the second one up to two seconds after the first; returns when all is whole again."""
+def play(rig: Rig, plan: Plan) -> list[Fell]:
+    """Let the faults fall, the second one up to two seconds after the first; returns when all is whole again, and tells when each of them fell."""
+    times: dict[int, list[int]] = {}
     begun = time.monotonic()
     playing = []
     for place, name in enumerate(plan.faults):
@@ -123,21 +129,23 @@ def play(rig: Rig, plan: Plan) -> None:
         while playing:
             due, place, generator = heapq.heappop(playing)
             time.sleep(max(0.0, due - time.monotonic()))  # the length of a fault, not a hope
+            times.setdefault(place, [now_us()])
             wait = next(generator, None)
+            times[place][1:] = [now_us()]
             if wait is not None:
                 heapq.heappush(playing, (time.monotonic() + wait, place, generator))
     finally:
         for generator in steps:
             generator.close()  # type: ignore[attr-defined]
+    return [Fell(FAULTS[name], *times[place]) for place, name in enumerate(plan.faults)]
 
 
 def run(rig: Rig, oracle: Oracle, plan: Plan) -> Result:
     """One run on an installation that is whole."""
     result = Result(plan.seed, plan.number, plan.kind, list(plan.faults), command=plan.command)
     result.at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    faults = [FAULTS[name] for name in plan.faults]
     begun = now_us()
-    play(rig, plan)
+    fell = play(rig, plan)
     healed = now_us()
     result.lasted = (healed - begun) / 1e6
     for part in rig.parts:
@@ -151,10 +159,10 @@ def run(rig: Rig, oracle: Oracle, plan: Plan) -> Result:
         return result
     settled = now_us()
     result.recovery = (settled - healed) / 1e6
-    verdict = oracle.look(faults, begun, settled)
+    verdict = oracle.look(fell, settled)
     result.lost, result.twice, result.gaps = verdict.lost, verdict.twice, dict(verdict.gaps)
-    result.starved = verdict.starved
-    result.gap_seconds, result.compared, result.excused = verdict.gap_seconds, verdict.compared, verdict.excused
+    result.starved, result.excused, result.stood = verdict.starved, verdict.excused, verdict.stood
+    result.gap_seconds, result.compared, result.in_gaps = verdict.gap_seconds, verdict.compared, verdict.in_gaps
     result.memory, grown = oracle.memory()
     result.wrong += verdict.wrong + grown
     return result
@@ -186,6 +194,8 @@ def campaign(
                 for plan in group:
                     result = run(rig, oracle, plan)
                     done += 1
+                    if plan is group[-1] and result.holds:
+                        result.wrong += oracle.ledger()
                     failed = not result.holds
                     if failed and keep is not None:
                         _keep(rig, folder, keep / f"run-{plan.seed}-{plan.number}", result)

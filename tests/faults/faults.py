@@ -35,8 +35,6 @@ class Fault:
     causes: frozenset[str] = NOTHING
     kinds: tuple[Kind, ...] = KINDS
     intervals: bool = False
-    letters: bool = False
-    """Whether it may leave dead letters."""
     parts: frozenset[str] = NOTHING
     """What it has for itself: two faults of one part do not fall together."""
 

@@ -74,6 +74,15 @@ class Load:
             {subject.device for subject in self._devices()} - {subject.device for subject in self.subjects}
         )
 
+    @property
+    def subscribed(self) -> frozenset[str]:
+        """Devices that send by themselves (OPC UA); all others are polled."""
+        return frozenset(
+            subject.device
+            for subject in self._devices()
+            if self._types[self.simulators[subject.simulator][0]].protocol == "opcua"
+        )
+
     def _devices(self) -> list[Subject]:
         found = []
         for name, (device, number) in self.simulators.items():

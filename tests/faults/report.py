@@ -24,14 +24,18 @@ TEXTS = {
     "en": {
         "head": "| Fault | Runs | Lost | Twice | Gaps by cause | Recovered, median and worst, s |",
         "sum": "{runs} runs on {kinds} kinds of installation, {readings} values and events compared after the last run of each installation; lost {lost}, twice {twice}; {failed} runs did not hold. "
-        "{busy} of the runs fell on a machine that had other work to do. Machine: {machine}. Versions: {versions}. Commands:",
+        "{busy} of the runs fell on a machine that had other work to do; {excused}. Machine: {machine}. Versions: {versions}. Commands:",
+        "excused": "{runs} runs had gaps that only the busy machine explains",
+        "uncounted": "in how many of them only the busy machine explains gaps was not counted yet",
         "none": "none",
         "interval": "without connection",
     },
     "zh": {
         "head": "| 故障 | 次数 | 丢失 | 重复 | 各原因的缺口 | 恢复时间（中位、最长），秒 |",
-        "sum": "共 {runs} 次，{kinds} 种安装方式，每套安装最后一次运行后合计比对 {readings} 个值与事件；丢失 {lost}，重复 {twice}；未通过 {failed} 次。其中 {busy} 次运行时机器另有繁重工作。"
+        "sum": "共 {runs} 次，{kinds} 种安装方式，每套安装最后一次运行后合计比对 {readings} 个值与事件；丢失 {lost}，重复 {twice}；未通过 {failed} 次。其中 {busy} 次运行时机器另有繁重工作；{excused}。"
         "机器：{machine}。版本：{versions}。命令：",
+        "excused": "{runs} 次运行存在只能由机器繁忙解释的缺口",
+        "uncounted": "其中多少次存在只能由机器繁忙解释的缺口，当时尚未统计",
         "none": "无",
         "interval": "未连接",
     },
@@ -92,7 +96,10 @@ def _summary(results: Sequence[Mapping[str, Any]], texts: Mapping[str, str]) -> 
     for result in results:
         group = result["seed"], (result["number"] - 1) // 8
         last[group] = max(last.get(group, 0), result["compared"])
+    counted = all("in_gaps" in result for result in results)  # older logs do not say it
+    excused = texts["excused"].format(runs=sum(r["excused"] for r in results)) if counted else texts["uncounted"]
     return texts["sum"].format(
+        excused=excused,
         runs=len(results), kinds=len({result["kind"] for result in results}), readings=f"{sum(last.values()):,}",
         lost=sum(r["lost"] for r in results), twice=sum(r["twice"] for r in results),
         failed=sum(bool(r["wrong"]) for r in results), busy=sum(r.get("starved", False) for r in results), machine=machine(),

@@ -39,6 +39,7 @@ from tests.servers.waiting import eventually
 Kind = Literal["embedded", "mosquitto", "postgresql"]
 KINDS: tuple[Kind, ...] = ("mosquitto", "postgresql", "embedded")
 """mosquitto: Mosquitto and SQLite; postgresql: Mosquitto with TLS and PostgreSQL; embedded: the wheel's broker and SQLite."""
+GATEWAY = "gw"
 ROLES = ("ingest", "serve", "collect")
 OUTBOX_DISK, STORE_DISK, BROKER_DISK, DATABASE_DISK = 96, 192, 24, 640
 """Megabytes."""
@@ -178,7 +179,7 @@ class Rig:
             bus["tls"] = {"ca": str(self.authority.certificate)}
         data = self.collect_data if role == "collect" else self.store_data
         document: dict[str, Any] = {
-            "gateway": {"id": "gw", "name": "Test"},
+            "gateway": {"id": GATEWAY, "name": "Test"},
             "data_dir": str(data),
             "bus": bus,
             "api": {"port": self.api_port},

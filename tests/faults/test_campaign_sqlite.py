@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.campaign import FAULTS
-from tests.faults.oracle import now_us
+from tests.faults.oracle import Fell, now_us
 from tests.faults.short import Installation
 
 pytestmark = [pytest.mark.chain, pytest.mark.timeout(180)]
@@ -56,6 +56,6 @@ def test_the_campaign_would_see_it(installation: Installation) -> None:
             f"INSERT INTO tail (signal_id, ts, n, num, exact, status, flags) SELECT {copied} FROM tail WHERE row IN ({some})"
         )
     store.close()
-    verdict = installation.oracle.look([FAULTS["nothing"]], begun, now_us())
+    verdict = installation.oracle.look([Fell(FAULTS["nothing"], begun, now_us())], now_us())
     assert verdict.lost > 10
     assert verdict.twice > 10

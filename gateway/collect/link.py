@@ -545,7 +545,7 @@ class LinkHost:
 
     def _lost(self, lost: Lost) -> Gap:
         points = None if lost.points is None else [self._by_point[p].index for p in lost.points]
-        start = min(lost.start, lost.end)  # as in _down
+        start = min(self._by_our_clock(lost.start), lost.end)  # as in _down
         return Gap(lost.device, points, start, lost.end, lost.cause, lost.count, lost.detail)
 
     def _gap(self, device: _Device, group: str, part: Missed, began: int, cause: Cause) -> Gap:

@@ -841,6 +841,20 @@ async def test_what_was_on_its_way_while_the_gateways_clock_was_set_back_stops_n
     assert [(g.cause, (g.start - START) / S) for g in rig.sink.gaps()] == [("disconnected", 3.0)]
 
 
+async def test_a_loss_that_began_before_the_gateways_clock_was_set_back_keeps_its_length() -> None:
+    rig = Rig(planned([{"type": "int16"}]))
+    async with rig.running():
+        rig.time.offset = 3600 * S
+        await rig.poll(5)
+        began = rig.time.now()
+        await rig.time.advance(2)
+        rig.time.offset = 0
+        rig.host.clock_stepped(-3600 * S)
+        await rig.time.advance(1)
+        await rig.give(Lost("d", None, began, rig.time.now(), "overrun"))
+    assert [((g.start - START) / S, (g.end - START) / S) for g in rig.sink.gaps()] == [(1.0, 4.0)]
+
+
 async def test_the_spec_and_the_texts_for_people() -> None:
     rig = Rig()
     assert rig.host.endpoint("d") == "fake://d"

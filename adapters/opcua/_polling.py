@@ -86,6 +86,7 @@ class Poller:
             self._check(points, rows, received, self._group.told)
         else:
             completed = self._server_clock.complete_to(self._session.decoder.answered, 0, received)
+            self._group.received(received)
             self._group.polled(completed if completed is not None else received)
             self._put(points, rows, received, self._group.completed())
 

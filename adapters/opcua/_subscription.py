@@ -27,6 +27,8 @@ DELETED: Final = frozenset({codes.BAD_NODE_ID_UNKNOWN, codes.BAD_NODE_ID_INVALID
 """Statuses of a node that was deleted under its monitored item, as by a PLC download; the last is BadObjectDeleted."""
 GONE: Final = DELETED | {0x801F0000, 0x803A0000, 0x80350000}
 """And of one that may no longer be read: BadUserAccessDenied, BadNotReadable, BadAttributeIdInvalid. A new item may bring it back."""
+_SET_BACK: Final = 1_000_000
+"""µs after which a time that is still to come was by another clock, and is not of a message that was received a little earlier."""
 _LARGEST: Final = 0xFFFFFFFF
 _ASIDE: Final = (Lost, Interrupted, PointTrouble)
 """Items that carry no token."""
@@ -76,6 +78,12 @@ class Group:
 
     watched: Watched | None = None
     """A point of which all values are noted, while the server's deadband is tried on it."""
+
+    def received(self, at: int) -> None:
+        """Something came at `at` (µs). Being complete up to a time well after it was by a gateway's clock that has been set back: kept, nothing new would
+        be complete until then."""
+        if self.complete_to is not None and self.complete_to > at + _SET_BACK:
+            self.complete_to = None
 
     def polled(self, complete_to: int) -> None:
         """A reading turn saw everything up to then."""
@@ -180,6 +188,9 @@ class Subscription:
     def deliver(self, message: Message, more: bool, received: int) -> int:
         """Turns a notification into items, in order; the number of values that came."""
         last = message.status_change is not None  # whatever was in the queues is gone with the subscription
+        self.group.received(received)
+        if self.complete_to is not None and self.complete_to > received + _SET_BACK:
+            self.complete_to = None
         complete = None if more or last else self.clock.complete_to(message.publish_time, self.sampling, received)
         if complete is not None and (self.complete_to is None or complete > self.complete_to):
             self.complete_to = complete

@@ -26,7 +26,7 @@ SETUP_HTML_TEXTS: Final[dict[str, Words]] = {
     "transport_tcp": Words("Modbus TCP", "Modbus TCP 报文"),
     "transport_rtu": Words("RTU in TCP (serial server)", "RTU over TCP（串口服务器透传）"),
     "transport_ascii": Words("ASCII in TCP (serial server)", "ASCII over TCP（串口服务器透传）"),
-    "transport_udp": Words("Modbus in UDP", "Modbus UDP"),
+    "transport_udp": Words("Modbus in UDP", "Modbus UDP（数据报）"),
     "serial_port": Words("Serial port of the gateway", "网关串口"),
     "serial_hint": Words(
         "A serial line bears one master: the gateway listens first, and asks nothing where somebody speaks. Baud rate and format are those of the devices.",

@@ -81,7 +81,7 @@ def signal(name: str, address: int, **more: Any) -> dict[str, Any]:
 
 def link(link_id: str, port: int, signals: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     device = {
-        "id": f"{link_id}-device", "settings": {"unit": 1}, "rules": {"timeout": 10.0}, "groups": {"default": {"period": 0.1}}, "signals": signals, **more,
+        "id": f"{link_id}-device", "settings": {"unit": 1}, "rules": {"timeout": 10.0, "identification": False}, "groups": {"default": {"period": 0.1}}, "signals": signals, **more,
     }  # fmt: skip
     return {
         "id": link_id,

@@ -48,7 +48,7 @@ class Flood:
         self._thread.start()
 
     def _heard(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        with contextlib.suppress(msgspec.MsgspecError):
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # it hears its own rubbish, too
             if msgspec.msgpack.decode(message.payload, type=Envelope).stream != "f" * 32:
                 self._true = [*self._true[-50:], message.payload]
 

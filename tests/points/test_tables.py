@@ -68,7 +68,7 @@ def _meaning_of_registers(draw: st.DrawFn, table: str) -> dict[str, Any]:
         draw,
         {"atomic": IDS, "ratio": st.lists(IDS, max_size=3), "scale_by": st.sampled_from(factors)},
     )
-    if table == "holding":
+    if table == "holding" and " " not in factor.get("scale_by", ""):  # a register as factor would be another record's
         factor |= _subset(draw, {"select": st.sampled_from(["0x200=3", {"address": 7, "value": 65535}])})
     return draw(
         st.sampled_from(

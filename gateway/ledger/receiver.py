@@ -49,6 +49,8 @@ class _Stream:
     passed: int = 0
     """How often that was so."""
     unreadable: int = 0
+    newer: int = 0
+    """The first missing number whose message has come and is of a version that this ingest is too old for: it is never given up."""
     heard_at: float = 0.0
 
 
@@ -75,6 +77,8 @@ class Receiver:
         self.too_new: int | None = None
         """The version of a message that this ingest is too old for; nothing of that stream is confirmed any more."""
         self._supports = supports
+        self._otherwise = False
+        """A newer version with another envelope has come, of whatever stream and number: from then on nothing is given up as unreadable."""
         self._streams: dict[str, _Stream] = {}
         self._wanted: dict[str, int] = {}
 
@@ -125,6 +129,8 @@ class Receiver:
         stream.heard_at = now
         if envelope.version > self._supports:
             self.too_new = envelope.version
+            if envelope.seq <= stream.seq + 1 <= envelope.last_seq:
+                stream.newer = stream.seq + 1
             return True
         if envelope.last_seq <= stream.seq:
             self.numbers.duplicates += 1
@@ -154,7 +160,7 @@ class Receiver:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, IndexError, KeyError):
                 return None
             if isinstance(version, int) and not isinstance(version, bool) and version > self._supports:
-                self.too_new = version
+                self.too_new, self._otherwise = version, True
             return None
         plausible = 1 <= envelope.seq <= envelope.last_seq and envelope.low >= 0 and len(envelope.prev) == 32
         return (
@@ -237,7 +243,8 @@ class Receiver:
             detail = f"the outbox holds nothing below {low}"
             return Step(self.gateway, stream_id, first, low - 1, ZERO_HASH, at, gap=Cause.LOST, detail=detail)
         hopeless = stream.passed >= GIVE_UP_AFTER or stream.replays >= LAST_GIVEN_UP_AFTER
-        if stream.unreadable > GIVE_UP_AFTER and hopeless and stream.asked == first:
+        waits_for_newer = self._otherwise or stream.newer == first
+        if stream.unreadable > GIVE_UP_AFTER and hopeless and stream.asked == first and not waits_for_newer:
             stream.unreadable = 0
             detail = f"number {first} arrived unreadable {GIVE_UP_AFTER + 1} times"
             return Step(self.gateway, stream_id, first, first, ZERO_HASH, at, gap=Cause.UNDECODABLE, detail=detail)

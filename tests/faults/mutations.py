@@ -316,15 +316,19 @@ MUTATIONS = [
     ),
     Mutation(
         "newer-version", "A newer version stops its stream, and nothing of it is confirmed", _RECEIVER,
-        "        if envelope.version > self._supports:\n            self.too_new = envelope.version\n            return True\n",
-        "        if envelope.version > self._supports:\n            self.too_new = envelope.version\n",
+        "                stream.newer = stream.seq + 1\n            return True\n",
+        "                stream.newer = stream.seq + 1\n",
         f"{_TEST_INGEST}::test_a_version_from_the_future_stops_the_stream_and_says_so",
     ),
     Mutation(
         "newer-layout", "Also one whose envelope looks otherwise", _RECEIVER,
-        "version > self._supports:\n                self.too_new = version\n            return None\n",
+        "version > self._supports:\n                self.too_new, self._otherwise = version, True\n            return None\n",
         "version > self._supports:\n                pass\n            return None\n",
         f"{_TEST_RECEIVER}::test_a_newer_envelope_that_looks_otherwise_is_no_garbage",
+    ),
+    Mutation(
+        "newer-never-given-up", "What is too new is never given up as unreadable", _RECEIVER,
+        " and not waits_for_newer:\n", ":\n", f"{_TEST_RECEIVER}::test_what_is_too_new_is_never_given_up",
     ),
     Mutation(
         "receiver-bound", "Ingest holds no more than twice the window, whatever arrives", _RECEIVER,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from gateway.ledger.receiver import LAST_GIVEN_UP_AFTER, Receiver
 from gateway.ledger.sender import REPLAY_INTERVAL
@@ -172,6 +173,21 @@ def test_a_newer_version_is_neither_written_nor_given_up() -> None:
     newer = msgspec.structs.replace(one, version=VERSION + 1)
     for _ in range(12):
         ingest.offer(newer)
+        assert ingest.written() == []
+        ingest.wanted()
+        ingest.now += REPLAY_INTERVAL
+    assert ingest.receiver.too_new == VERSION + 1
+
+
+@pytest.mark.parametrize("shape", ["same", "other"])
+def test_what_is_too_new_is_never_given_up(shape: str) -> None:
+    """An old ingest beside rubbish on its topic: the message that it cannot read yet is no rubbish, and what it can read waits behind it."""
+    ingest, sent = Ingest(high=2), messages(2)
+    newer = _encode(msgspec.structs.replace(sent[0], version=VERSION + 1))
+    if shape == "other":
+        newer = _encode([VERSION + 1, {"stream": "s", "seq": 1}])
+    for _ in range(LAST_GIVEN_UP_AFTER + 1):
+        ingest.offer(newer, b"\xc1 garbage", sent[1])
         assert ingest.written() == []
         ingest.wanted()
         ingest.now += REPLAY_INTERVAL

@@ -68,6 +68,8 @@ class Normaliser:
         self._silence = {i: r.silence for i, r in enumerate(self._rules) if r.silence is not None}
         self._state = State(self._size)
         self._history: State | None = None
+        self._doubted: dict[int, int] = {}
+        """Signals that were interrupted, with the status that was stored last."""
         self._down = False
         self._pending: dict[int, Row] = {}
         self._due: dict[int, int] = {}
@@ -103,12 +105,15 @@ class Normaliser:
 
     def interrupted(self, points: Sequence[int]) -> None:
         """Some values of these points (of the link) were lost, and may come from the device's history: the next live row of each is stored
-        whatever it is, and so is the first of its history, since neither is known to be unchanged."""
+        whatever it is, and so is the first of its history, since neither is known to be unchanged; but for the one that was there last, with its
+        time: it has only come again."""
         if self._history is None:
             self._history = self._state.copy()
         self._blocks.clear()
         for point in points:
             p = point - self._first
+            if self._state.status[p] != NEVER:
+                self._doubted[p] = self._state.status[p]
             self._state.status[p] = self._history.status[p] = NEVER
             self._pending.pop(p, None)
 
@@ -378,7 +383,8 @@ class Normaliser:
 
     def _is_unchanged(self, p: int, row: Row, state: State) -> bool:
         if state.status[p] != row.status:
-            return False
+            again = state.status[p] == NEVER and self._doubted.get(p) == row.status and state.ts[p] == row.ts
+            return again and same(row.value, state.value[p])
         last, rules = state.value[p], self._rules[p]
         if rules.every:
             # Only what the device sends again, with the time it had, is not stored again.

@@ -308,6 +308,22 @@ def test_the_last_value_sent_again_after_a_subscribe_is_unchanged() -> None:
     assert (readings.ts, readings.flags) == ([T + 2 * S], [Flag.INITIAL])
 
 
+def test_what_was_there_before_an_interruption_is_not_stored_twice_when_it_comes_again() -> None:
+    """Present values are read after a loss: the one that was stored last may still be it. With another time the same value is a new one."""
+    feeder = Feeder({"type": "int16"})
+    feeder.notify(7, T)
+    feeder.normaliser.interrupted([FIRST])
+    assert feeder.notify(7, T) is None
+    assert feeder.notify(7, T, flags=Flag.HISTORICAL) is None
+    again = feeder.notify(7, T + 5 * S)
+    assert again is not None
+    assert (again.ts, again.values, again.n) == ([T + 5 * S], [7], None)
+    feeder.normaliser.interrupted([FIRST])
+    other = feeder.notify(8, T + 5 * S)
+    assert other is not None
+    assert list(other.n or []) == [1], "another value of that time is another reading"
+
+
 def test_history_has_a_deadband_of_its_own_and_moves_the_live_one_only_when_newer() -> None:
     feeder = Feeder({"type": "float64", "deadband": {"absolute": 1}})
     feeder.notify(10.0, T)

@@ -10,6 +10,7 @@ import pytest
 from tests.faults.campaign import FAULTS
 from tests.faults.oracle import Fell, now_us
 from tests.faults.short import Installation
+from tests.servers.waiting import eventually
 
 pytestmark = [pytest.mark.chain, pytest.mark.timeout(180)]
 
@@ -47,6 +48,8 @@ def test_the_campaign_would_see_it(installation: Installation) -> None:
     rig.settle(now_us(), 60)
     begun = now_us()
     store = sqlite3.connect(rig.store_data / "store.sqlite", timeout=20)
+    # the tail is merged now and then, and fills again
+    eventually(lambda: store.execute("SELECT count(*) FROM tail").fetchone()[0] > 700, 60, what="rows in the tail")
     with store:
         last = store.execute("SELECT max(row) FROM tail").fetchone()[0]
         some = f"SELECT row FROM tail WHERE row BETWEEN {last - 600} AND {last - 300}"
